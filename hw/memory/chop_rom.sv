@@ -1,0 +1,69 @@
+// Memory of constants, read from File (hexadecimal, one word a line) relative to the run directory.
+// Latency 1: data_o holds the word in the cycle after en_i. Latency 2: one cycle later, through a second,
+// free-running register. Depth 1: a constant without a register, which synthesis folds into the logic.
+// Style: "auto", "logic" (LUTs), "distributed" (LUT memory where the device can initialise it) or "block".
+module chop_rom #(
+  parameter int unsigned Width   = 8,
+  parameter int unsigned Depth   = 16,
+  parameter              File    = "",
+  parameter int unsigned Latency = 1,
+  parameter              Style   = "auto",
+  localparam int unsigned AddressWidth = chop_pkg::index_width(Depth)
+) (
+  input  logic                    clk_i,
+  input  logic                    en_i,
+  input  logic [AddressWidth-1:0] address_i,
+  output logic [Width-1:0]        data_o
+);
+  if (Width < 1 || Depth < 1) begin : gen_check_size
+    $error("chop_rom: Width and Depth must be >= 1");
+  end
+  if (Latency != 1 && Latency != 2) begin : gen_check_latency
+    $error("chop_rom: Latency must be 1 or 2");
+  end
+
+  // Text of equal widths, as the comparison wants it.
+  localparam logic [127:0] Text        = 128'(Style);
+  localparam bit           Logic       = (Text == 128'("logic"));
+  localparam bit           Distributed = (Text == 128'("distributed"));
+  localparam bit           Block       = (Text == 128'("block"));
+  if (!Logic && !Distributed && !Block && Text != 128'("auto")) begin : gen_check_style
+    $error("chop_rom: Style must be auto, logic, distributed or block");
+  end
+
+  if (Depth == 1) begin : gen_constant
+    logic [Width-1:0] mem [0:0];
+    initial $readmemh(File, mem);
+    assign data_o = mem[0];
+
+    logic unused;
+    assign unused = ^{clk_i, en_i, address_i};
+  end else begin : gen_memory
+    logic [Width-1:0] word_q;
+
+    // An attribute takes a literal, so every style has its own copy of the memory.
+    if (Logic) begin : gen_logic
+      (* rom_style = "logic" *) logic [Width-1:0] mem [0:Depth-1];
+      initial $readmemh(File, mem);
+      always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];
+    end else if (Distributed) begin : gen_distributed
+      (* rom_style = "distributed" *) logic [Width-1:0] mem [0:Depth-1];
+      initial $readmemh(File, mem);
+      always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];
+    end else if (Block) begin : gen_block
+      (* rom_style = "block" *) logic [Width-1:0] mem [0:Depth-1];
+      initial $readmemh(File, mem);
+      always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];
+    end else begin : gen_auto
+      logic [Width-1:0] mem [0:Depth-1];
+      initial $readmemh(File, mem);
+      always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];
+    end
+
+    if (Latency == 2) begin : gen_second
+      always_ff @(posedge clk_i) data_o <= word_q;
+    end else begin : gen_first
+      assign data_o = word_q;
+    end
+  end
+endmodule
