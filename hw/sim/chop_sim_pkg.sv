@@ -24,7 +24,7 @@ package chop_sim_pkg;
     if ($value$plusargs("stall=%d", stall_threshold) == 0) stall_threshold = 0;
   endfunction
 
-  function automatic longint unsigned deadlock_limit();
+  function automatic int unsigned deadlock_limit();
     if ($value$plusargs("limit=%d", deadlock_limit) == 0) deadlock_limit = 100000;
   endfunction
 

@@ -21,9 +21,7 @@ module chop_stream_monitor #(
   input  logic                          valid_i,
   input  logic                          ready_i,
 
-  output longint unsigned               beats_o,             // handshakes seen
-  output longint unsigned               mismatches_o,        // elements that differ
-  output logic                          broken_o,            // the protocol was broken
+  output logic                          failed_o,            // a wrong beat or a broken protocol
   output logic                          done_o               // every expected beat was seen
 );
   /* verilator no_inline_module */  // One C++ class for all monitors of a shape.
@@ -36,7 +34,9 @@ module chop_stream_monitor #(
   logic [Width-1:0] expected;   // the next beat
   logic             have_expected;
 
-  longint unsigned  extra;
+  longint unsigned  taken;
+  longint unsigned  extra;        // beats after the last expected one
+  longint unsigned  mismatches;   // elements that differ
   longint unsigned  first_cycle, last_cycle;
   longint unsigned  sample_cycles[$];
   int unsigned      beat_in_sample;
@@ -47,30 +47,31 @@ module chop_stream_monitor #(
 
   logic             pending_q;  // a beat was offered in the last cycle and not taken
   logic [Width-1:0] pending_data_q;
+  logic             broken;
   string            broken_how;
   longint unsigned  broken_cycle;
 
   task automatic fetch();
-    have_expected = beats_o + 1 < limit && $fscanf(file, "%h", expected) == 1;
+    have_expected = taken + 1 < limit && $fscanf(file, "%h", expected) == 1;
   endtask
 
   task automatic compare();
     for (int unsigned lane = 0; lane < Lanes; lane++) begin
       if (data_i[lane*ElementWidth +: ElementWidth] != expected[lane*ElementWidth +: ElementWidth])
       begin
-        if (mismatches_o == 0) begin
-          bad_beat     = beats_o;
+        if (mismatches == 0) begin
+          bad_beat     = taken;
           bad_lane     = lane;
           bad_expected = expected;
           bad_actual   = data_i;
         end
-        mismatches_o = mismatches_o + 1;
+        mismatches = mismatches + 1;
       end
     end
   endtask
 
   task automatic take();
-    if (beats_o == 0) first_cycle = cycle_i;
+    if (taken == 0) first_cycle = cycle_i;
     last_cycle = cycle_i;
     if (file != 0) begin
       if (!have_expected) begin
@@ -80,7 +81,7 @@ module chop_stream_monitor #(
         fetch();
       end
     end
-    beats_o = beats_o + 1;
+    taken = taken + 1;
     beat_in_sample = beat_in_sample + 1;
     if (beat_in_sample == beats_per_sample_i) begin
       beat_in_sample = 0;
@@ -90,7 +91,7 @@ module chop_stream_monitor #(
 
   task automatic check_protocol();
     if (!valid_i || data_i != pending_data_q) begin
-      broken_o     = 1'b1;
+      broken         = 1'b1;
       broken_cycle = cycle_i;
       broken_how   = valid_i ? "data" : "valid";
     end
@@ -100,16 +101,17 @@ module chop_stream_monitor #(
     int out;
     out = $fopen(chop_sim_pkg::results_path(name_i, ".txt"), "w");
     if (out == 0) $fatal(1, "cannot write the report of stream '%s'", name_i);
-    $fdisplay(out, "beats %0d", beats_o);
+    $fdisplay(out, "beats %0d", taken);
     $fdisplay(out, "compared %0d", file != 0);
-    $fdisplay(out, "mismatches %0d", mismatches_o);
+    $fdisplay(out, "mismatches %0d", mismatches);
     $fdisplay(out, "extra %0d", extra);
     $fdisplay(out, "valid %0d", valid_i);
     $fdisplay(out, "ready %0d", ready_i);
-    if (beats_o != 0) $fdisplay(out, "cycles %0d %0d", first_cycle, last_cycle);
-    if (mismatches_o != 0)
+    if (taken != 0) $fdisplay(out, "first %0d", first_cycle);
+    if (taken != 0) $fdisplay(out, "last %0d", last_cycle);
+    if (mismatches != 0)
       $fdisplay(out, "mismatch %0d %0d %h %h", bad_beat, bad_lane, bad_expected, bad_actual);
-    if (broken_o) $fdisplay(out, "broken %s %0d", broken_how, broken_cycle);
+    if (broken) $fdisplay(out, "broken %s %0d", broken_how, broken_cycle);
     foreach (sample_cycles[i]) $fdisplay(out, "sample %0d", sample_cycles[i]);
     $fclose(out);
   endtask
@@ -125,22 +127,23 @@ module chop_stream_monitor #(
   initial begin
     opened         = 1'b0;
     have_expected  = 1'b0;
-    beats_o        = 0;
-    mismatches_o   = 0;
-    broken_o       = 1'b0;
+    taken          = 0;
+    mismatches     = 0;
+    broken       = 1'b0;
     extra          = 0;
     beat_in_sample = 0;
     pending_q      = 1'b0;
   end
 
-  assign done_o = !have_expected;
+  assign done_o   = opened && !have_expected;
+  assign failed_o = broken || mismatches != 0 || extra != 0;
 
   // What is read here was settled before the edge: nothing but this block writes it.
   always @(posedge clk_i) begin
     if (!rst_ni) begin
       if (!opened) open();
     end else begin
-      if (pending_q && !broken_o) check_protocol();
+      if (pending_q && !broken) check_protocol();
       if (valid_i && ready_i) take();
       pending_q <= valid_i && !ready_i;
       if (valid_i && !ready_i) pending_data_q <= data_i;

@@ -19,9 +19,7 @@ module chop_stream_sink #(
   input  logic                          valid_i,
   output logic                          ready_o,
 
-  output longint unsigned               beats_o,
-  output longint unsigned               mismatches_o,
-  output logic                          broken_o,
+  output logic                          failed_o,
   output logic                          done_o
 );
   /* verilator no_inline_module */  // One C++ class for all sinks of a shape.
@@ -67,9 +65,7 @@ module chop_stream_sink #(
     .data_i            (data_i),
     .valid_i           (valid_i),
     .ready_i           (ready_o),
-    .beats_o           (beats_o),
-    .mismatches_o      (mismatches_o),
-    .broken_o          (broken_o),
+    .failed_o          (failed_o),
     .done_o            (done_o)
   );
 endmodule

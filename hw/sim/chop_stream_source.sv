@@ -3,11 +3,14 @@
 // valid_o never waits for ready_i, and valid_o and data_o hold until the handshake. Before each
 // beat the source stays idle for one more cycle with the stall probability, again and again; with
 // probability 0 it offers a beat in every cycle. Both outputs come from registers.
+// When finish_i rises it writes what became of the stream to <results>/<name>.txt.
 module chop_stream_source #(
   parameter int unsigned Width = 8
 ) (
   input  logic             clk_i,
   input  logic             rst_ni,
+  input  longint unsigned  cycle_i,             // cycles since reset
+  input  logic             finish_i,
 
   // Constants, as ports because a parameter would make a copy of the module for every value.
   input  string            name_i,              // reads <vectors>/<name>.hex
@@ -18,14 +21,15 @@ module chop_stream_source #(
   output logic             valid_o,
   input  logic             ready_i,
 
-  output longint unsigned  beats_o,             // beats accepted by the design
-  output logic             done_o               // every beat was
+  output logic             done_o               // the design took every beat
 );
   /* verilator no_inline_module */  // One C++ class for all sources of a width.
 
   int               file;
   longint unsigned  limit;
   longint unsigned  fetched;
+  longint unsigned  taken;
+  longint unsigned  first_cycle;
   logic [Width-1:0] beat;       // the beat after the one in data_o
   logic             have_beat;
   logic [31:0]      random_q;
@@ -50,17 +54,31 @@ module chop_stream_source #(
   initial begin
     file    = 0;
     valid_o = 1'b0;
-    beats_o = 0;
+    taken   = 0;
   end
 
-  assign done_o = !have_beat && !valid_o;
+  task automatic report();
+    int out;
+    out = $fopen(chop_sim_pkg::results_path(name_i, ".txt"), "w");
+    if (out == 0) $fatal(1, "cannot write the report of stream '%s'", name_i);
+    $fdisplay(out, "beats %0d", taken);
+    $fdisplay(out, "valid %0d", valid_o);
+    $fdisplay(out, "ready %0d", ready_i);
+    if (taken != 0) $fdisplay(out, "first %0d", first_cycle);
+    $fclose(out);
+  endtask
+
+  assign done_o = file != 0 && !have_beat && !valid_o;
 
   always @(posedge clk_i) begin
     if (!rst_ni) begin
       if (file == 0) open();
     end else begin
       random_q <= chop_sim_pkg::random_next(random_q);
-      if (valid_o && ready_i) beats_o <= beats_o + 1;
+      if (valid_o && ready_i) begin
+        if (taken == 0) first_cycle <= cycle_i;
+        taken <= taken + 1;
+      end
       if (!valid_o || ready_i) begin
         if (have_beat && random_q >= threshold) begin
           valid_o <= 1'b1;
@@ -72,4 +90,6 @@ module chop_stream_source #(
       end
     end
   end
+
+  always @(posedge finish_i) report();
 endmodule

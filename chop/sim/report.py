@@ -1,0 +1,250 @@
+"""What a simulation saw: reads the files that the harness in hw/sim wrote.
+
+Stand-alone: an emitted folder holds a copy of this file, so it imports nothing of chop. A design is
+the parsed design.json (see chop/ir/manifest.py).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+__all__ = ["DesignReport", "StreamReport", "WrongElement", "read_design_report", "vector_beats"]
+
+Design = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class WrongElement:
+    """The first element of a stream that is not the expected one."""
+
+    sample: int
+    element: int
+    expected: int
+    actual: int
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class StreamReport:
+    """One stream of a finished simulation; beats and mismatches are over all samples.
+
+    Attributes:
+        role: "input", "output" or "internal".
+        compared: whether there was a vector file to compare with.
+        extra: beats after the last expected one.
+        valid, ready: the handshake signals at the end.
+        broken: how and when the stream broke the valid/ready protocol, or "".
+        sample_cycles: the cycle of each sample's last beat; empty for an input.
+    """
+
+    name: str
+    node: str
+    role: str
+    lanes: int
+    beats_per_sample: int
+    expected_beats: int
+    beats: int
+    compared: bool
+    mismatches: int
+    extra: int
+    valid: bool
+    ready: bool
+    first_cycle: int | None
+    last_cycle: int | None
+    broken: str
+    wrong: WrongElement | None
+    sample_cycles: tuple[int, ...]
+
+    @property
+    def missing_elements(self) -> int:
+        """Elements that never came."""
+        return max(0, self.expected_beats - self.beats) * self.lanes
+
+    @property
+    def passed(self) -> bool:
+        """Whether every expected beat came, no other, all equal and by the protocol."""
+        return not (self.missing_elements or self.mismatches or self.extra or self.broken)
+
+    @property
+    def waiting(self) -> str:
+        """Who waits for whom, for a stream with beats to come."""
+        state = {
+            (True, True): "is moving",
+            (True, False): "is valid and waits for ready",
+            (False, True): "is ready and waits for valid",
+            (False, False): "is neither valid nor ready",
+        }[self.valid, self.ready]
+        sample, beat = divmod(self.beats, self.beats_per_sample)
+        where = f"{self.role} stream '{self.name}' (node '{self.node}')"
+        return f"{where} {state} in sample {sample}, beat {beat}"
+
+
+@dataclasses.dataclass(frozen=True, slots=True)
+class DesignReport:
+    """All streams of a design, in the order inputs, internal streams, outputs.
+
+    Internal streams stand in the order of the manifest, producers first, so the first stream with a
+    wrong element is where the trouble starts.
+    """
+
+    top: str
+    samples: int
+    streams: tuple[StreamReport, ...]
+
+    def _of(self, role: str) -> list[StreamReport]:
+        return [stream for stream in self.streams if stream.role == role]
+
+    @property
+    def deadlock(self) -> bool:
+        """Whether the harness gave up waiting for a beat."""
+        return any(stream.missing_elements for stream in self.streams)
+
+    @property
+    def passed(self) -> bool:
+        """Whether every stream passed."""
+        return all(stream.passed for stream in self.streams)
+
+    @property
+    def mismatches(self) -> int:
+        """Elements that differ or never came, on all streams that are compared."""
+        return sum(s.mismatches + s.missing_elements for s in self.streams if s.role != "input")
+
+    @property
+    def first_wrong(self) -> StreamReport | None:
+        """The first stream, producers first, with an element that differs."""
+        return next((stream for stream in self.streams if stream.wrong is not None), None)
+
+    @property
+    def waiting(self) -> tuple[str, ...]:
+        """A line for every stream with beats to come."""
+        return tuple(stream.waiting for stream in self.streams if stream.missing_elements)
+
+    @property
+    def first_input_cycle(self) -> int:
+        """The cycle, since reset, of the first beat into the design; -1 when there was none."""
+        return min(
+            (s.first_cycle for s in self._of("input") if s.first_cycle is not None), default=-1
+        )
+
+    @property
+    def first_output_cycle(self) -> int:
+        """The cycle of the first beat out of the design; -1 when there was none."""
+        return min(
+            (s.first_cycle for s in self._of("output") if s.first_cycle is not None), default=-1
+        )
+
+    @property
+    def sample_cycles(self) -> tuple[int, ...]:
+        """The cycle in which a sample's last output beat was taken, for every complete sample."""
+        columns = zip(*(stream.sample_cycles for stream in self._of("output")), strict=False)
+        return tuple(max(column) for column in columns)
+
+    @property
+    def cycles(self) -> int:
+        """Cycles from reset to the last beat on any stream, that one included."""
+        last = [s.last_cycle for s in self.streams if s.last_cycle is not None]
+        return max(last) + 1 if last else 0
+
+    @property
+    def interval(self) -> float:
+        """Mean cycles between samples at the outputs; NaN for fewer than two samples."""
+        cycles = self.sample_cycles
+        if len(cycles) < 2:
+            return math.nan
+        return (cycles[-1] - cycles[0]) / (len(cycles) - 1)
+
+
+def vector_beats(path: Path) -> int:
+    """Returns how many beats a vector file holds: its lines, which all have the same length."""
+    with path.open("rb") as file:
+        line = len(file.readline())
+    size = path.stat().st_size
+    if line == 0:
+        return 0
+    if size % line:
+        raise ValueError(f"'{path}': lines differ in length; write the vectors again")
+    return size // line
+
+
+def _element(beat: str, lane: int, width: int, signed: bool) -> int:
+    value = int(beat, 16) >> (lane * width) & ((1 << width) - 1)
+    return value - (1 << width) if signed and value >> (width - 1) else value
+
+
+def _wrong(words: list[str], stream: Mapping[str, Any], beats_per_sample: int) -> WrongElement:
+    beat, lane = int(words[0]), int(words[1])
+    sample, position = divmod(beat, beats_per_sample)
+    width, signed = stream["format"]["width"], stream["format"]["signed"]
+    return WrongElement(
+        sample,
+        position * stream["lanes"] + lane,
+        _element(words[2], lane, width, signed),
+        _element(words[3], lane, width, signed),
+    )
+
+
+def _read_stream(
+    stream: Mapping[str, Any], role: str, vectors: Path, results: Path, samples: int
+) -> StreamReport:
+    fields: dict[str, list[str]] = {}
+    sample_cycles = []
+    for line in (results / f"{stream['name']}.txt").read_text(encoding="utf-8").splitlines():
+        key, *words = line.split()
+        if key == "sample":
+            sample_cycles.append(int(words[0]))
+        else:
+            fields[key] = words
+
+    def number(key: str) -> int | None:
+        return int(fields[key][0]) if key in fields else None
+
+    beats_per_sample = math.prod(stream["shape"]) // stream["lanes"]
+    path = vectors / f"{stream['name']}.hex"
+    limit = samples * beats_per_sample
+    broken = fields.get("broken")
+    return StreamReport(
+        name=stream["name"],
+        node=stream["node"],
+        role=role,
+        lanes=stream["lanes"],
+        beats_per_sample=beats_per_sample,
+        expected_beats=min(limit, vector_beats(path)) if path.exists() else 0,
+        beats=int(fields["beats"][0]),
+        compared=role != "input" and bool(number("compared")),
+        mismatches=number("mismatches") or 0,
+        extra=number("extra") or 0,
+        valid=bool(number("valid")),
+        ready=bool(number("ready")),
+        first_cycle=number("first"),
+        last_cycle=number("last"),
+        broken=_HOW[broken[0]].format(cycle=broken[1]) if broken else "",
+        wrong=_wrong(fields["mismatch"], stream, beats_per_sample)
+        if "mismatch" in fields
+        else None,
+        sample_cycles=tuple(sample_cycles),
+    )
+
+
+_HOW = {
+    "valid": "valid falls before the handshake in cycle {cycle}",
+    "data": "data changes before the handshake in cycle {cycle}",
+}
+
+
+def read_design_report(
+    design: Design, vectors: Path, results: Path, samples: int, check_streams: bool
+) -> DesignReport:
+    """Returns what became of `samples` samples; OSError when the simulation left no report."""
+    groups = [("input", design["inputs"])]
+    if check_streams:
+        groups.append(("internal", design["streams"]))
+    groups.append(("output", design["outputs"]))
+    streams = tuple(
+        _read_stream(stream, role, vectors, results, samples)
+        for role, group in groups
+        for stream in group
+    )
+    return DesignReport(design["top"], samples, streams)
