@@ -1,0 +1,93 @@
+// y = saturate(round(((a << AShiftLeft) + (b << BShiftLeft)) * 2^-ShiftRight)), lane by lane; BNegate subtracts b.
+// The shifts bring a and b to a common scale, so the sum is exact and rounded once.
+// Latency 1, one beat per cycle. A beat of a and a beat of b are accepted together: their ready is combinational in
+// both valids and in y_ready_i; y_valid_o and y_data_o are registers.
+module chop_add #(
+  parameter int unsigned Lanes      = 4,
+  parameter int unsigned AWidth     = 8,
+  parameter bit          ASigned    = 1'b1,
+  parameter int unsigned BWidth     = 8,
+  parameter bit          BSigned    = 1'b1,
+  parameter int unsigned AShiftLeft = 0,
+  parameter int unsigned BShiftLeft = 0,
+  parameter bit          BNegate    = 1'b0,
+  parameter int unsigned OutWidth   = 9,
+  parameter bit          OutSigned  = 1'b1,
+  parameter int unsigned ShiftRight = 0,
+  parameter int unsigned Rounding   = 0
+) (
+  input  logic                      clk_i,
+  input  logic                      rst_ni,
+  input  logic [Lanes*AWidth-1:0]   a_data_i,
+  input  logic                      a_valid_i,
+  output logic                      a_ready_o,
+  input  logic [Lanes*BWidth-1:0]   b_data_i,
+  input  logic                      b_valid_i,
+  output logic                      b_ready_o,
+  output logic [Lanes*OutWidth-1:0] y_data_o,
+  output logic                      y_valid_o,
+  input  logic                      y_ready_i
+);
+  if (Lanes < 1) begin : gen_check
+    $error("chop_add: Lanes must be >= 1");
+  end
+
+  localparam int unsigned AFull    = (ASigned ? AWidth : AWidth + 1) + AShiftLeft;
+  localparam int unsigned BFull    = (BSigned ? BWidth : BWidth + 1) + BShiftLeft;
+  localparam int unsigned SumWidth = chop_pkg::max(AFull, BFull) + 1;
+
+  logic [Lanes*OutWidth-1:0] results;
+  for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
+    logic signed [SumWidth-1:0] a, b, sum;
+    if (ASigned) begin : gen_a_signed
+      assign a = SumWidth'($signed(a_data_i[i*AWidth +: AWidth]));
+    end else begin : gen_a_unsigned
+      assign a = SumWidth'(a_data_i[i*AWidth +: AWidth]);
+    end
+    if (BSigned) begin : gen_b_signed
+      assign b = SumWidth'($signed(b_data_i[i*BWidth +: BWidth]));
+    end else begin : gen_b_unsigned
+      assign b = SumWidth'(b_data_i[i*BWidth +: BWidth]);
+    end
+    if (BNegate) begin : gen_subtract
+      assign sum = (a <<< AShiftLeft) - (b <<< BShiftLeft);
+    end else begin : gen_add
+      assign sum = (a <<< AShiftLeft) + (b <<< BShiftLeft);
+    end
+
+    chop_round_saturate #(
+      .InWidth   (SumWidth),
+      .InSigned  (1'b1),
+      .OutWidth  (OutWidth),
+      .OutSigned (OutSigned),
+      .ShiftRight(ShiftRight),
+      .Rounding  (Rounding)
+    ) u_round_saturate (
+      .data_i(sum),
+      .data_o(results[i*OutWidth +: OutWidth])
+    );
+  end
+
+  logic valid, ready;
+  chop_join #(
+    .Inputs(2)
+  ) u_join (
+    .valid_i({b_valid_i, a_valid_i}),
+    .ready_o({b_ready_o, a_ready_o}),
+    .valid_o(valid),
+    .ready_i(ready)
+  );
+
+  chop_stream_register #(
+    .Width(Lanes * OutWidth)
+  ) u_register (
+    .clk_i  (clk_i),
+    .rst_ni (rst_ni),
+    .valid_i(valid),
+    .ready_o(ready),
+    .data_i (results),
+    .valid_o(y_valid_o),
+    .ready_i(y_ready_i),
+    .data_o (y_data_o)
+  );
+endmodule

@@ -1,0 +1,68 @@
+// y = saturate(round(leaky_relu(x) * 2^(ShiftLeft - ShiftRight))), lane by lane, with a negative slope of
+// 2^-SlopeShift. The exact value has SlopeShift more fraction bits than x: x << SlopeShift where x >= 0, else x.
+// Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are registers.
+module chop_leaky_relu #(
+  parameter int unsigned Lanes      = 4,
+  parameter int unsigned InWidth    = 16,
+  parameter bit          InSigned   = 1'b1,
+  parameter int unsigned OutWidth   = 8,
+  parameter bit          OutSigned  = 1'b1,
+  parameter int unsigned ShiftRight = 0,
+  parameter int unsigned ShiftLeft  = 0,
+  parameter int unsigned SlopeShift = 3,
+  parameter int unsigned Rounding   = 0
+) (
+  input  logic                      clk_i,
+  input  logic                      rst_ni,
+  input  logic [Lanes*InWidth-1:0]  x_data_i,
+  input  logic                      x_valid_i,
+  output logic                      x_ready_o,
+  output logic [Lanes*OutWidth-1:0] y_data_o,
+  output logic                      y_valid_o,
+  input  logic                      y_ready_i
+);
+  if (Lanes < 1) begin : gen_check
+    $error("chop_leaky_relu: Lanes must be >= 1");
+  end
+
+  localparam int unsigned XWidth     = InSigned ? InWidth : InWidth + 1;
+  localparam int unsigned ValueWidth = XWidth + SlopeShift;
+
+  logic [Lanes*OutWidth-1:0] results;
+  for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
+    logic signed [XWidth-1:0]     x;
+    logic signed [ValueWidth-1:0] value;
+    if (InSigned) begin : gen_signed
+      assign x = x_data_i[i*InWidth +: InWidth];
+    end else begin : gen_unsigned
+      assign x = {1'b0, x_data_i[i*InWidth +: InWidth]};
+    end
+    assign value = x[XWidth-1] ? ValueWidth'(x) : ValueWidth'(x) <<< SlopeShift;
+
+    chop_round_saturate #(
+      .InWidth   (ValueWidth),
+      .InSigned  (1'b1),
+      .OutWidth  (OutWidth),
+      .OutSigned (OutSigned),
+      .ShiftRight(ShiftRight),
+      .ShiftLeft (ShiftLeft),
+      .Rounding  (Rounding)
+    ) u_round_saturate (
+      .data_i(value),
+      .data_o(results[i*OutWidth +: OutWidth])
+    );
+  end
+
+  chop_stream_register #(
+    .Width(Lanes * OutWidth)
+  ) u_register (
+    .clk_i  (clk_i),
+    .rst_ni (rst_ni),
+    .valid_i(x_valid_i),
+    .ready_o(x_ready_o),
+    .data_i (results),
+    .valid_o(y_valid_o),
+    .ready_i(y_ready_i),
+    .data_o (y_data_o)
+  );
+endmodule

@@ -1,0 +1,59 @@
+// y = saturate(round(max(x, 0) * 2^(ShiftLeft - ShiftRight))), lane by lane.
+// Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are registers.
+module chop_relu #(
+  parameter int unsigned Lanes      = 4,
+  parameter int unsigned InWidth    = 16,
+  parameter bit          InSigned   = 1'b1,
+  parameter int unsigned OutWidth   = 8,
+  parameter bit          OutSigned  = 1'b1,
+  parameter int unsigned ShiftRight = 0,
+  parameter int unsigned ShiftLeft  = 0,
+  parameter int unsigned Rounding   = 0
+) (
+  input  logic                      clk_i,
+  input  logic                      rst_ni,
+  input  logic [Lanes*InWidth-1:0]  x_data_i,
+  input  logic                      x_valid_i,
+  output logic                      x_ready_o,
+  output logic [Lanes*OutWidth-1:0] y_data_o,
+  output logic                      y_valid_o,
+  input  logic                      y_ready_i
+);
+  if (Lanes < 1) begin : gen_check
+    $error("chop_relu: Lanes must be >= 1");
+  end
+
+  logic [Lanes*OutWidth-1:0] results;
+  for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
+    logic [InWidth-1:0] x, value;
+    assign x     = x_data_i[i*InWidth +: InWidth];
+    assign value = (InSigned && x[InWidth-1]) ? '0 : x;
+
+    // The sign bit of the value is zero, so its range is that of an unsigned number.
+    chop_round_saturate #(
+      .InWidth   (InWidth),
+      .InSigned  (1'b0),
+      .OutWidth  (OutWidth),
+      .OutSigned (OutSigned),
+      .ShiftRight(ShiftRight),
+      .ShiftLeft (ShiftLeft),
+      .Rounding  (Rounding)
+    ) u_round_saturate (
+      .data_i(value),
+      .data_o(results[i*OutWidth +: OutWidth])
+    );
+  end
+
+  chop_stream_register #(
+    .Width(Lanes * OutWidth)
+  ) u_register (
+    .clk_i  (clk_i),
+    .rst_ni (rst_ni),
+    .valid_i(x_valid_i),
+    .ready_o(x_ready_o),
+    .data_i (results),
+    .valid_o(y_valid_o),
+    .ready_i(y_ready_i),
+    .data_o (y_data_o)
+  );
+endmodule
