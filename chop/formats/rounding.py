@@ -1,0 +1,67 @@
+"""The one rounding function, and exact integer arithmetic on int64 arrays."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Ints", "Rounding", "exact_matmul", "round_half", "shift_right"]
+
+Ints = npt.NDArray[np.int64]
+Floats = npt.NDArray[np.float64]
+
+# Largest magnitude below which every integer is a float64.
+FLOAT64_EXACT = 1 << 53
+
+
+class Rounding(StrEnum):
+    """How a value between two levels finds its level; the same in Python and SystemVerilog."""
+
+    HALF_UP = "half_up"
+    FLOOR = "floor"
+    HALF_EVEN = "half_even"
+
+    @property
+    def code(self) -> int:
+        """The value of the RTL parameter `Rounding`."""
+        return list(Rounding).index(self)
+
+
+def shift_right(values: Ints, shift: int, rounding: Rounding) -> Ints:
+    """Returns values * 2^-shift, rounded to an integer; a negative shift is an exact left shift."""
+    if shift <= 0:
+        return values << np.int64(-shift)
+    floor = values >> np.int64(shift)
+    if rounding is Rounding.FLOOR:
+        return floor
+    rest = values - (floor << np.int64(shift))
+    half = np.int64(1 << (shift - 1))
+    if rounding is Rounding.HALF_UP:
+        return floor + (rest >= half)
+    return floor + ((rest > half) | ((rest == half) & (floor & 1 == 1)))
+
+
+def round_half(values: Floats, rounding: Rounding) -> Floats:
+    """Returns the float64 values rounded to integers (as float64) in the given mode."""
+    if rounding is Rounding.FLOOR:
+        return np.floor(values)
+    if rounding is Rounding.HALF_EVEN:
+        return np.round(values)
+    # floor(x + 0.5) is wrong for the float just under one half; the comparison is not.
+    floor = np.floor(values)
+    return floor + (values - floor >= 0.5)
+
+
+def exact_matmul(x: Ints, weight: Ints, bound: int) -> Ints:
+    """Returns x @ weight.T exactly, for x [N, K] and weight [M, K].
+
+    `bound` is an upper bound on sum_k |x_nk w_mk|. Below 2^53 every partial sum is a float64 in any
+    order of summation, so the multiplication runs in BLAS; above it runs in int64.
+    """
+    if bound < FLOAT64_EXACT:
+        product: Floats = x.astype(np.float64) @ weight.astype(np.float64).T
+        return product.astype(np.int64)
+    result: Ints = x @ weight.T
+    return result

@@ -1,0 +1,153 @@
+"""Capture of a model as a static torch.fx graph, or a refusal that says where and why."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import TracebackType
+
+import torch
+from torch import fx, nn
+
+from chop.errors import CaptureError
+
+__all__ = ["capture", "evaluating", "source_line"]
+
+# Names whose result has a shape, or leaves the tensor world, depending on the data.
+_DATA_DEPENDENT = {
+    "item": "takes a Python number out of a tensor",
+    "tolist": "takes Python numbers out of a tensor",
+    "numpy": "leaves PyTorch",
+    "nonzero": "has a shape that depends on the data",
+    "argwhere": "has a shape that depends on the data",
+    "masked_select": "has a shape that depends on the data",
+    "unique": "has a shape that depends on the data",
+    "unique_consecutive": "has a shape that depends on the data",
+    "bincount": "has a shape that depends on the data",
+    "repeat_interleave": "has a shape that can depend on the data",
+}
+_COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne", "bool", "logical_not", "logical_and", "isnan"}
+_FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*\n\s*(?P<text>[^\n]*)')
+
+
+class _Tracer(fx.Tracer):
+    """Stops at the modules of torch.nn and chop.nn, and remembers each node's source line."""
+
+    record_stack_traces = True
+
+    def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
+        return type(module).__module__.startswith("chop.nn") or super().is_leaf_module(
+            module, module_qualified_name
+        )
+
+
+def capture(model: nn.Module) -> fx.GraphModule:
+    """Returns the model as a GraphModule that shares its parameters.
+
+    Raises CaptureError with the construct, the source line and the reason when the forward pass
+    branches on data or makes shapes that depend on data.
+    """
+    if isinstance(model, fx.GraphModule):
+        return model
+    tracer = _Tracer()
+    try:
+        graph = tracer.trace(model)
+    except Exception as error:
+        # Anything may come out of a foreign forward pass; the cause stays chained.
+        raise CaptureError(_refusal(model, error)) from error
+    module = fx.GraphModule(tracer.root, graph, type(model).__name__)
+    for node in graph.nodes:
+        _refuse_data_dependence(model, node)
+    return module
+
+
+def source_line(node: fx.Node) -> str:
+    """Returns "file.py:12" of the call that made the node, or "" when it is not known."""
+    found = [m for m in _FRAME.finditer(node.stack_trace or "") if _is_foreign(m["file"])]
+    return f"{_short(found[-1]['file'])}:{found[-1]['line']}" if found else ""
+
+
+@contextmanager
+def evaluating(module: nn.Module) -> Iterator[None]:
+    """Runs the body in evaluation mode without gradients; restores every module's own mode."""
+    modes = [(child, child.training) for child in module.modules()]
+    module.eval()
+    try:
+        with torch.no_grad():
+            yield
+    finally:
+        for child, training in modes:
+            child.training = training
+
+
+def _is_foreign(file: str) -> bool:
+    parts = file.replace("\\", "/")
+    return "/torch/" not in parts and "/chop/ir/" not in parts and not file.startswith("<")
+
+
+def _short(file: str) -> str:
+    return file.rsplit("/", 1)[-1]
+
+
+def _refusal(model: nn.Module, error: Exception) -> str:
+    where, text = _raising_line(error.__traceback__)
+    message = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    construct, reason = _construct(text, message)
+    place = f" at {where}: '{text}'" if where else ""
+    return f"model '{type(model).__name__}': {construct}{place}; {reason}"
+
+
+def _construct(text: str, message: str) -> tuple[str, str]:
+    remedy = "use torch.clamp, torch.where or other tensor functions instead"
+    if "control flow" in message:
+        word = text.split(None, 1)[0].rstrip(":") if text else "if"
+        word = word if word in ("if", "elif", "while", "assert") else "a truth test"
+        return f"'{word}' on a tensor", f"the branch taken would depend on the data; {remedy}"
+    if "iterated over" in message or "not iterable" in message:
+        return (
+            "iteration over a tensor",
+            "the number of turns would depend on the data; use tensor functions or a fixed range()",
+        )
+    if "len" in message and "Proxy" in message:
+        return "len() of a tensor", "it is not known at capture; use x.shape[i] or a fixed number"
+    if "Proxy" in message:
+        return (
+            "a Python number taken from a tensor",
+            "its value would depend on the data; keep it a tensor or use a constant",
+        )
+    return "the forward pass failed", message
+
+
+def _raising_line(trace: TracebackType | None) -> tuple[str, str]:
+    frames = [f for f in traceback.extract_tb(trace) if _is_foreign(f.filename)]
+    if not frames:
+        return "", ""
+    last = frames[-1]
+    return f"{_short(last.filename)}:{last.lineno}", (last.line or "").strip()
+
+
+def _refuse_data_dependence(model: nn.Module, node: fx.Node) -> None:
+    name = _name(node)
+    reason = _DATA_DEPENDENT.get(name) if node.op in ("call_function", "call_method") else None
+    if name == "where" and len(node.args) + len(node.kwargs) == 1:
+        reason = "has a shape that depends on the data"
+    if name == "getitem" and isinstance(node.args[1], fx.Node) and _is_mask(node.args[1]):
+        name, reason = "x[mask]", "has a shape that depends on the data"
+    if reason is None:
+        return
+    where = source_line(node)
+    place = f" at {where}" if where else ""
+    raise CaptureError(
+        f"model '{type(model).__name__}': '{name}'{place} {reason}; "
+        "use torch.clamp, torch.where(condition, a, b) or other functions of fixed shape"
+    )
+
+
+def _is_mask(node: fx.Node) -> bool:
+    return node.op in ("call_function", "call_method") and _name(node) in _COMPARISONS
+
+
+def _name(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")

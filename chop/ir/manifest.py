@@ -1,0 +1,123 @@
+"""design.json: what an emitted folder holds. The simulator, the synthesiser and the reports read only this."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from chop.errors import DataError
+from chop.formats.fixed import Fixed
+
+__all__ = ["FormatEntry", "LayerEntry", "Manifest", "StreamEntry"]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class FormatEntry(_Entry):
+    """A fixed-point format: value = integer * 2^-frac_width."""
+
+    width: int
+    frac_width: int
+    signed: bool
+
+    def fixed(self) -> Fixed:
+        return Fixed(self.width, self.frac_width, self.signed)
+
+
+class StreamEntry(_Entry):
+    """One stream of the top: a port, or a signal between two instances.
+
+    `signal` is the prefix of its signals in the top: a port has <signal>_data_i (an input) or
+    <signal>_data_o (an output), an internal stream <signal>_data; likewise _valid and _ready.
+    `layout` is the (C, H, W) whose channels-last order the stream has; None is row-major order.
+    """
+
+    name: str
+    signal: str
+    node: str
+    shape: tuple[int, ...]
+    format: FormatEntry
+    lanes: int
+    layout: tuple[int, int, int] | None = None
+
+    @property
+    def elements(self) -> int:
+        """Elements per sample."""
+        return math.prod(self.shape)
+
+    @property
+    def beats(self) -> int:
+        """Beats per sample."""
+        return self.elements // self.lanes
+
+    @property
+    def data_width(self) -> int:
+        """Bits per beat."""
+        return self.lanes * self.format.width
+
+
+class LayerEntry(_Entry):
+    """One instance of the top that came from an operator."""
+
+    node: str
+    operator: str
+    module: str
+    in_shape: tuple[int, ...]
+    in_format: str
+    out_shape: tuple[int, ...]
+    out_format: str
+    in_lanes: int
+    out_lanes: int
+    cycles: int
+    first_output_cycle: int
+    multipliers: int
+    parameters: int
+    macs: int
+    luts: int
+    ffs: int
+    dsps: int
+    brams: int
+
+
+class Manifest(_Entry):
+    """The whole of design.json."""
+
+    name: str
+    top: str
+    rounding: str
+    inputs: tuple[StreamEntry, ...]
+    outputs: tuple[StreamEntry, ...]
+    streams: tuple[StreamEntry, ...]
+    layers: tuple[LayerEntry, ...]
+    multipliers: int
+    ideal_initiation_interval: int
+    predicted_initiation_interval: int
+    predicted_latency_cycles: int
+    rtl: tuple[str, ...]
+    testbench: tuple[str, ...]
+    rom: tuple[str, ...]
+    config_hash: str
+    weights_hash: str
+
+    @staticmethod
+    def load(directory: Path) -> Manifest:
+        """Reads <directory>/design.json. Raises DataError when it is missing or malformed."""
+        path = directory / "design.json"
+        try:
+            return Manifest.model_validate_json(path.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise DataError(
+                f"no design in '{directory}': design.json is missing; emit one with 'chop emit'"
+            ) from error
+        except ValidationError as error:
+            raise DataError(
+                f"'{path}' is not a design manifest: {error.errors()[0]['msg']}"
+            ) from error
+
+    def to_json(self) -> str:
+        """Returns the file's text, byte-stable."""
+        return self.model_dump_json(indent=2) + "\n"

@@ -1,0 +1,139 @@
+"""Saved graphs: structure, parameters and metadata, loadable without the model's source."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from chop.errors import DataError
+from chop.ir.graph import MaseGraph
+from chop.ir.meta import KEY
+
+__all__ = ["load_graph", "save_graph"]
+
+_MAGIC = "chop graph 1"
+
+
+@dataclass(frozen=True, slots=True)
+class _Reference:
+    """Stands for a node in the saved arguments of another."""
+
+    name: str
+
+
+def save_graph(graph: MaseGraph, path: Path) -> None:
+    """Writes the graph with parameters, metadata, history and example inputs to a file.
+
+    Only the modules that are called are saved; they belong to torch.nn or chop.nn, so that a process
+    without the model's source can load the file.
+    """
+    nodes = [
+        (
+            node.op,
+            node.name,
+            node.target,
+            fx.node.map_arg(node.args, lambda n: _Reference(n.name)),
+            fx.node.map_arg(node.kwargs, lambda n: _Reference(n.name)),
+            node.stack_trace,
+            node.meta.get(KEY),
+        )
+        for node in graph.fx_graph.nodes
+    ]
+    buffer = io.BytesIO()
+    content = {
+        "magic": _MAGIC,
+        "name": graph.model.__class__.__name__,
+        "nodes": nodes,
+        "members": _members(graph),
+        "training": graph.model.training,
+        "info": graph.info,
+        "history": graph.history,
+        "example_inputs": dict(graph.example_inputs),
+    }
+    torch.save(content, buffer)
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_bytes(buffer.getvalue())
+    temporary.replace(path)
+
+
+def load_graph(path: Path) -> MaseGraph:
+    """Reads a file of `save_graph`. The file is code: load only what you trust.
+
+    Raises DataError when the file is missing or is not a saved graph.
+    """
+    try:
+        content = torch.load(path, weights_only=False)
+    except FileNotFoundError as error:
+        raise DataError(f"no saved graph at '{path}'; write one with save_graph") from error
+    except Exception as error:
+        # torch.load raises whatever its unpickler meets in a foreign file.
+        raise DataError(f"'{path}' is not a saved graph: {error}".splitlines()[0]) from error
+    if not isinstance(content, dict) or content.get("magic") != _MAGIC:
+        raise DataError(f"'{path}' is not a saved graph of this version of chop; save it again")
+    root = _root(content["members"])
+    made = fx.Graph()
+    known: dict[str, fx.Node] = {}
+    for op, name, target, args, kwargs, trace, meta in content["nodes"]:
+        resolved = _resolve(args, known), _resolve(kwargs, known)
+        node = made.create_node(op, target, *resolved, name=name)
+        node.stack_trace = trace
+        if meta is not None:
+            node.meta[KEY] = meta
+        known[name] = node
+    module = fx.GraphModule(root, made, content["name"])
+    module.train(content["training"])
+    for target, member in content["members"].items():
+        if isinstance(member, nn.Module):
+            # train() above reached every submodule; each had a mode of its own.
+            module.get_submodule(target).train(member.training)
+    graph = MaseGraph(module)
+    graph.info = content["info"]
+    graph.history = tuple(content["history"])
+    graph.example_inputs = content["example_inputs"]
+    return graph
+
+
+def _members(graph: MaseGraph) -> dict[str, Any]:
+    """Returns every module, parameter and buffer that a node refers to, by qualified name."""
+    found: dict[str, Any] = {}
+    for node in graph.fx_graph.nodes:
+        if node.op == "call_module":
+            found[str(node.target)] = graph.model.get_submodule(str(node.target))
+        elif node.op == "get_attr":
+            owner, _, name = str(node.target).rpartition(".")
+            found[str(node.target)] = getattr(graph.model.get_submodule(owner), name)
+    return found
+
+
+def _root(members: dict[str, Any]) -> nn.Module:
+    root = nn.Module()
+    for target, member in members.items():
+        owner: nn.Module = root
+        *path, name = target.split(".")
+        for part in path:
+            if part not in dict(owner.named_children()):
+                owner.add_module(part, nn.Module())
+            owner = owner.get_submodule(part)
+        if isinstance(member, torch.Tensor) and not isinstance(member, nn.Parameter):
+            owner.register_buffer(name, member)
+        else:
+            setattr(owner, name, member)
+    return root
+
+
+def _resolve(argument: Any, known: dict[str, fx.Node]) -> Any:
+    """Returns the argument with references as nodes; containers keep their type."""
+    if isinstance(argument, _Reference):
+        return known[argument.name]
+    if isinstance(argument, tuple | list):
+        return type(argument)(_resolve(item, known) for item in argument)
+    if isinstance(argument, dict):
+        return {key: _resolve(value, known) for key, value in argument.items()}
+    if isinstance(argument, slice):
+        return slice(*(_resolve(v, known) for v in (argument.start, argument.stop, argument.step)))
+    return argument

@@ -1,0 +1,77 @@
+"""What a tensor is, for one sample: its shape, its number format and the integers it can reach."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from chop.errors import ShapeError
+from chop.formats.fixed import Fixed, covering
+from chop.formats.rounding import Ints
+
+__all__ = ["Layout", "Parameter", "TensorType", "stream_permutation"]
+
+# The (C, H, W) whose channels-last order a stream has; None is the tensor's own row-major order.
+Layout = tuple[int, int, int] | None
+
+
+@dataclass(frozen=True, slots=True)
+class TensorType:
+    """The type of one sample of a tensor; the batch dimension is not part of it.
+
+    `format` is None while the tensor is in floating point. `low` and `high` bound the integers that
+    the tensor can hold, often tighter than the format's levels. `layout` is the order in which a
+    stream carries the elements; it survives reshapes, which keep the row-major index.
+    """
+
+    shape: tuple[int, ...]
+    format: Fixed | None = None
+    low: int = 0
+    high: int = 0
+    layout: Layout = None
+
+    @staticmethod
+    def of(shape: tuple[int, ...], format: Fixed, layout: Layout = None) -> TensorType:
+        """The type of a tensor that may hold every level of its format."""
+        return TensorType(shape, format, format.low, format.high, layout)
+
+    @staticmethod
+    def bounded(
+        shape: tuple[int, ...], low: int, high: int, frac_width: int, layout: Layout = None
+    ) -> TensorType:
+        """The type of a tensor in the narrowest format that holds [low, high]."""
+        return TensorType(shape, covering(low, high, frac_width), low, high, layout)
+
+    @property
+    def elements(self) -> int:
+        """Elements per sample."""
+        return math.prod(self.shape)
+
+    @property
+    def fixed(self) -> Fixed:
+        """The fixed-point format. Raises ShapeError (our bug) when the tensor is in float."""
+        if self.format is None:
+            raise ShapeError(f"a tensor of shape {self.shape} is still in floating point")
+        return self.format
+
+    def __str__(self) -> str:
+        shape = "x".join(map(str, self.shape)) or "1"
+        return f"{shape} {self.format or 'float'}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Parameter:
+    """A constant of a layer as integers: real value = values * 2^-format.frac_width."""
+
+    values: Ints
+    format: Fixed
+
+
+def stream_permutation(elements: int, layout: Layout) -> Ints:
+    """Returns the row-major index of the element at every stream position."""
+    indices = np.arange(elements, dtype=np.int64)
+    if layout is None:
+        return indices
+    return indices.reshape(layout).transpose(1, 2, 0).reshape(-1)

@@ -1,0 +1,281 @@
+"""Gives every node of a graph its common metadata, and runs a graph in integers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import fx, nn
+
+from chop.errors import ShapeError, UnsupportedOpError
+from chop.formats.rounding import Floats, Ints, Rounding
+from chop.ir.capture import evaluating, source_line
+from chop.ir.graph import MaseGraph
+from chop.ir.meta import CommonMeta, common_of, update
+from chop.ir.tensor_type import Parameter, TensorType
+from chop.nn.layers import QuantizedLayer
+from chop.ops.base import Call, Op, Site
+from chop.ops.registry import find, operator
+
+__all__ = [
+    "Annotator",
+    "call_of",
+    "data_inputs",
+    "in_float",
+    "module_of",
+    "record",
+    "run_in_integers",
+    "site_of",
+    "spellings_of",
+]
+
+
+class _Recorder(fx.Interpreter):
+    """Runs a graph and keeps the value of every node."""
+
+    def __init__(self, module: fx.GraphModule) -> None:
+        super().__init__(module, garbage_collect_values=False)
+        self.extra_traceback = False
+
+    def run_node(self, n: fx.Node) -> Any:
+        try:
+            return super().run_node(n)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            # What torch says of a wrong shape is the reason; the node is what the user needs.
+            place = source_line(n)
+            at = f" ({place})" if place else ""
+            reason = str(error).strip().splitlines()[0]
+            raise ShapeError(
+                f"node '{n.name}'{at}: {reason}; give inputs of the shape that the model expects"
+            ) from error
+
+
+class Annotator:
+    """Computes common metadata node by node; the nodes before must have theirs."""
+
+    def __init__(self, graph: MaseGraph, inputs: Mapping[str, torch.Tensor]) -> None:
+        """Runs the graph once on a batch of inputs by placeholder name. Raises ShapeError."""
+        self._graph = graph
+        self.batch = _batch_size(graph, inputs)
+        batch = inputs
+        if self.batch == 1:
+            # Two samples show what a batch of one hides: a dimension that is not the batch.
+            batch = {name: torch.cat([x, x]) for name, x in inputs.items()}
+            self.batch = 2
+        recorder = _Recorder(graph.model)
+        with evaluating(graph.model):
+            recorder.run(*(batch[name] for name in graph.placeholders))
+        self.values: dict[fx.Node, Any] = dict(recorder.env)
+
+    def annotate(self, node: fx.Node) -> None:
+        """Sets the node's common metadata. Raises ShapeError or UnsupportedOpError."""
+        update(node, common=self._common(node))
+
+    def share(self, node: fx.Node, source: fx.Node) -> None:
+        """Declares that a new node has the shape of another's value."""
+        self.values[node] = self.values[source]
+
+    def _common(self, node: fx.Node) -> CommonMeta:
+        if node.op == "placeholder":
+            return CommonMeta("input", None, (), self._float_type(node))
+        if node.op == "output":
+            sources = tuple(common_of(n).output for n in node.all_input_nodes)
+            return CommonMeta("output", None, sources, TensorType(()))
+        if not self._depends_on_inputs(node):
+            return CommonMeta("constant", None, (), TensorType(()))
+        if not isinstance(self.values[node], torch.Tensor):
+            return CommonMeta("shape", None, (), TensorType(()))
+        return self._operator_meta(node)
+
+    def _operator_meta(self, node: fx.Node) -> CommonMeta:
+        module = module_of(self._graph, node)
+        op = find(node, module)
+        call = self.call(node)
+        _refuse_aliasing(call)
+        attributes = op.read(call)
+        inputs = tuple(common_of(n).output for n in data_inputs(node))
+        exact = self._float_type(node, inputs[0])
+        parameters, complete = _parameters(op, call, module)
+        if any(t.format is None for t in inputs) or not complete:
+            return CommonMeta(op.name, attributes, inputs, op.infer_float(attributes, exact))
+        site = Site(node.name, attributes, inputs, parameters, Rounding.HALF_UP, exact, exact)
+        return CommonMeta(op.name, attributes, inputs, op.infer(site), parameters)
+
+    def call(self, node: fx.Node) -> Call:
+        """Returns the node as an operator reads it."""
+        return call_of(self._graph, node, self.values)
+
+    def _depends_on_inputs(self, node: fx.Node) -> bool:
+        if node.op == "get_attr":
+            return False
+        return any(common_of(n).operator != "constant" for n in node.all_input_nodes)
+
+    def _float_type(self, node: fx.Node, source: TensorType | None = None) -> TensorType:
+        value = self.values[node]
+        if not isinstance(value, torch.Tensor):
+            raise ShapeError(f"node '{node.name}': expected a tensor, got {type(value).__name__}")
+        if value.dim() == 0 or value.shape[0] != self.batch:
+            place = source_line(node)
+            at = f" ({place})" if place else ""
+            raise ShapeError(
+                f"node '{node.name}'{at}: the first dimension must stay the batch "
+                f"({self.batch}), got shape {tuple(value.shape)}; keep dimension 0 out of reshapes"
+            )
+        shape = tuple(value.shape[1:])
+        if source is not None:
+            same = TensorType(source.shape).elements == TensorType(shape).elements
+            return TensorType(shape, layout=source.layout if same else None)
+        # A port's stream has channels innermost; with one channel that is the row-major order.
+        c, h, w = shape if len(shape) == 3 else (1, 1, 1)
+        return TensorType(shape, layout=(c, h, w) if c > 1 else None)
+
+
+def call_of(graph: MaseGraph, node: fx.Node, values: Mapping[fx.Node, Any]) -> Call:
+    """Returns the node as an operator reads it: sizes and constants as values."""
+    keep = set(data_inputs(node))
+
+    def value(argument: fx.Node) -> Any:
+        return argument if argument in keep else values[argument]
+
+    module = module_of(graph, node)
+    return Call(
+        node=node,
+        module=module.layer if isinstance(module, QuantizedLayer) else module,
+        args=tuple(fx.node.map_arg(node.args, value)),
+        kwargs=dict(fx.node.map_arg(node.kwargs, value)),
+        input_shapes=tuple(tuple(values[n].shape[1:]) for n in data_inputs(node)),
+        output_shape=tuple(values[node].shape[1:]),
+        source=source_line(node),
+    )
+
+
+def record(graph: MaseGraph, inputs: Mapping[str, torch.Tensor]) -> dict[str, Floats]:
+    """Returns the value of every tensor node, [N, *shape] float64, by node name."""
+    recorder = _Recorder(graph.model)
+    with evaluating(graph.model):
+        recorder.run(*(inputs[name] for name in graph.placeholders))
+    return {
+        node.name: value.double().numpy()
+        for node, value in recorder.env.items()
+        if isinstance(value, torch.Tensor)
+    }
+
+
+def spellings_of(graph: MaseGraph, node: fx.Node) -> set[str]:
+    """Returns the names under which a configuration may mean the node's type, in lower case."""
+    common, module = common_of(node), module_of(graph, node)
+    if not common.carries_data or common.operator == "input":
+        return set()
+    if isinstance(module, QuantizedLayer):
+        module = module.layer
+    spelling = type(module).__name__ if module is not None else node.target
+    name = spelling if isinstance(spelling, str) else getattr(spelling, "__name__", "")
+    return {common.operator, name.lower()}
+
+
+def module_of(graph: MaseGraph, node: fx.Node) -> nn.Module | None:
+    """Returns the module that a call_module node calls, else None."""
+    return graph.model.get_submodule(str(node.target)) if node.op == "call_module" else None
+
+
+def data_inputs(node: fx.Node) -> list[fx.Node]:
+    """Returns the inputs of a node that are tensors which depend on the graph's inputs."""
+    return [n for n in node.all_input_nodes if common_of(n).carries_data]
+
+
+def site_of(node: fx.Node) -> Site[Any]:
+    """Returns the node's use of its operator, in integers."""
+    common = common_of(node)
+    return Site(
+        node.name,
+        common.attributes,
+        common.inputs,
+        common.parameters,
+        Rounding.HALF_UP,
+        common.output,
+        common.output,
+    )
+
+
+def run_in_integers(graph: MaseGraph, inputs: Mapping[str, Floats]) -> dict[str, Ints]:
+    """Returns the integers of every node in fixed point, [N, *shape], by node name.
+
+    `inputs` are real values [N, *shape] by placeholder name. This is the reference that PyTorch,
+    RTL and reports are held to. Raises UnsupportedOpError at a node left in floating point.
+    """
+    floats: dict[fx.Node, Floats] = {}
+    integers: dict[fx.Node, Ints] = {}
+    for node in graph.fx_graph.nodes:
+        common = common_of(node)
+        if common.operator == "input":
+            floats[node] = inputs[str(node.target)]
+        elif common.carries_data:
+            op, sources = operator(common.operator), data_inputs(node)
+            if common.inputs[0].format is not None:
+                integers[node] = op.evaluate(site_of(node), [integers[n] for n in sources])
+            elif common.output.format is not None:
+                integers[node] = common.output.format.to_integers(floats[sources[0]])
+            elif op.is_layout:
+                floats[node] = op.evaluate(site_of(node), [floats[sources[0]]])  # type: ignore[list-item, assignment]
+            else:
+                raise UnsupportedOpError(in_float(node))
+    return {node.name: values for node, values in integers.items()}
+
+
+def in_float(node: fx.Node) -> str:
+    """Returns the message for a node that has no integer meaning because it is in float."""
+    return (
+        f"node '{node.name}': operator '{common_of(node).operator}' is in floating point; "
+        'give it, and every tensor that it reads, a number format in quantize (name = "integer")'
+    )
+
+
+def _parameters(
+    op: Op[Any], call: Call, module: nn.Module | None
+) -> tuple[dict[str, Parameter], bool]:
+    """Returns the constants that have formats as integers, and whether that is all of them."""
+    layer = op.layer(call)
+    if layer is None:
+        return {}, True
+    names = [name for name in ("weight", "bias") if getattr(layer, name, None) is not None]
+    if not isinstance(module, QuantizedLayer):
+        return {}, not names
+    found = {}
+    for name, format in module.formats.items():
+        values = getattr(layer, name).detach().double().numpy()
+        found[name] = Parameter(format.to_integers(values, module.rounding), format)
+    return found, set(found) == set(names)
+
+
+def _refuse_aliasing(call: Call) -> None:
+    """An in-place operation changes what other readers of its input see."""
+    in_place = getattr(call.module, "inplace", False) or (
+        call.module is None and call.spelling.endswith("_") and not call.spelling.endswith("__")
+    )
+    sources = data_inputs(call.node)
+    if in_place and sources and len(sources[0].users) > 1:
+        raise call.refuse(
+            f"'{call.spelling}' works in place on a tensor that is read elsewhere",
+            "use the form that returns a new tensor",
+        )
+
+
+def _batch_size(graph: MaseGraph, inputs: Mapping[str, torch.Tensor]) -> int:
+    names = graph.placeholders
+    for name in names:
+        if name not in inputs:
+            raise ShapeError(
+                f"input '{name}' is missing; give one batch for each of: {', '.join(names)}"
+            )
+    for name, x in inputs.items():
+        if name not in names:
+            raise ShapeError(f"there is no input '{name}'; the inputs are: {', '.join(names)}")
+        if x.dim() == 0 or len(x) == 0:
+            raise ShapeError(
+                f"input '{name}' must have a batch dimension first, got shape {tuple(x.shape)}"
+            )
+    sizes = {len(x) for x in inputs.values()}
+    if len(sizes) != 1:
+        raise ShapeError(f"the inputs have different batch sizes {sorted(sizes)}; make them equal")
+    return sizes.pop()

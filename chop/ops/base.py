@@ -1,0 +1,223 @@
+"""What an operator is: everything that the compiler knows about it, in one class."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+import torch
+from torch import fx, nn
+
+from chop.errors import UnsupportedOpError
+from chop.formats.rounding import Ints, Rounding
+from chop.ir.meta import Cost, Folding
+from chop.ir.tensor_type import Parameter, TensorType
+from chop.ops.timing import Flow, elastic
+
+__all__ = ["Binding", "Build", "Call", "Case", "Memory", "Op", "RomOptions", "Site"]
+
+A = TypeVar("A")
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A node as an operator's `read` sees it.
+
+    `args` and `kwargs` hold the data tensors as fx nodes and everything else (constants, sizes) as
+    its value; `module` is the module called, if any.
+    """
+
+    node: fx.Node
+    module: nn.Module | None
+    args: tuple[Any, ...]
+    kwargs: Mapping[str, Any]
+    input_shapes: tuple[tuple[int, ...], ...]
+    output_shape: tuple[int, ...]
+    source: str
+
+    def argument(self, index: int, name: str, default: Any = None) -> Any:
+        """Returns a positional or keyword argument; index 0 is the first."""
+        if index < len(self.args):
+            return self.args[index]
+        return self.kwargs.get(name, default)
+
+    @property
+    def spelling(self) -> str:
+        """The name under which torch was called: "relu", "add", "Linear"..."""
+        if self.module is not None:
+            return type(self.module).__name__
+        target = self.node.target
+        return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+    def refuse(self, reason: str, remedy: str) -> UnsupportedOpError:
+        """Returns the error for a form of the operator that has no exact meaning here."""
+        place = f" ({self.source})" if self.source else ""
+        return UnsupportedOpError(f"node '{self.node.name}'{place}: {reason}; {remedy}")
+
+
+@dataclass(frozen=True, slots=True)
+class Site(Generic[A]):
+    """One use of an operator, in integers.
+
+    `exact` is the type of the operator's exact result; `output` differs from it where the operator's
+    hardware rounds the result for the cast that follows it.
+    """
+
+    name: str
+    attributes: A
+    inputs: tuple[TensorType, ...]
+    parameters: Mapping[str, Parameter]
+    rounding: Rounding
+    exact: TensorType
+    output: TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class RomOptions:
+    """How the constants of a node are stored.
+
+    `directory` is the folder of the ROM files as the RTL names it, `prefix` is put before each name.
+    """
+
+    style: str = "auto"
+    directory: str = "rom"
+    prefix: str = ""
+
+    def file(self, name: str) -> str:
+        return f"{self.directory}/{self.prefix}{name}.mem"
+
+
+@dataclass(frozen=True, slots=True)
+class Build:
+    """How one site is built: folding, depths of its input buffer and output queue, constants."""
+
+    folding: Folding
+    rom: RomOptions
+    in_depth: int = 1
+    out_depth: int = 1
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Memory:
+    """A ROM: [words, elements per word] integers of `width` bits each."""
+
+    file: str
+    words: Ints
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """The RTL module of a node, its parameters and the prefixes of its ports.
+
+    Parameters are integers, or text in SystemVerilog syntax.
+    """
+
+    module: str
+    parameters: Mapping[str, int | str]
+    inputs: tuple[str, ...] = ("x_",)
+    output: str = "y_"
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A small network that the generic tests run: input shapes (without the batch) and a model."""
+
+    label: str
+    model: nn.Module
+    inputs: tuple[tuple[int, ...], ...]
+
+
+class Op(ABC, Generic[A]):
+    """An operator. Stateless; the registry holds one instance of each."""
+
+    name: ClassVar[str]
+    summary: ClassVar[str]
+    # nn.Module classes, functions and method names of torch that it stands for.
+    targets: ClassVar[tuple[object, ...]]
+    # SystemVerilog module that computes it; None where it is wires or nothing.
+    module: ClassVar[str | None] = None
+    # Whether its hardware can round its result to another format at no extra cost.
+    absorbs_cast: ClassVar[bool] = False
+    # Whether the default configuration of quantize casts its input: operators that multiply or add.
+    quantizes_input: ClassVar[bool] = False
+    # Whether it only renames elements: no hardware of its own.
+    is_layout: ClassVar[bool] = False
+
+    @abstractmethod
+    def read(self, call: Call) -> A:
+        """Returns the attributes. The only code that looks at the node's arguments."""
+
+    def layer(self, call: Call) -> nn.Module | None:
+        """Returns the layer whose `weight` and `bias` are the node's constants, in float."""
+        return None
+
+    def fold_before(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:
+        """Changes the layer to compute layer(x * scale + shift), if that is one layer again."""
+        return False
+
+    def fold_after(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:
+        """Changes the layer to compute layer(x) * scale + shift, if that is one layer again."""
+        return False
+
+    @abstractmethod
+    def infer(self, site: Site[A]) -> TensorType:
+        """Returns the type of the exact result; `site.exact` holds its float type, for the shape."""
+
+    def infer_float(self, attributes: A, output: TensorType) -> TensorType:
+        """Returns the result's type where the input, or a constant, is in floating point."""
+        return output
+
+    @abstractmethod
+    def evaluate(self, site: Site[A], inputs: Sequence[Ints]) -> Ints:
+        """The definition: [N, *shape] integers of the exact result from those of the inputs."""
+
+    def macs(self, attributes: A, output: TensorType) -> int:
+        """Returns the multiplications per sample."""
+        return 0
+
+    def foldings(self, site: Site[A]) -> tuple[Folding, ...]:
+        """Returns every folding that the hardware can be built with."""
+        return elementwise_foldings(site.exact.elements)
+
+    def memories(self, site: Site[A], build: Build) -> tuple[Memory, ...]:
+        """Returns the constants in the order in which the hardware reads them."""
+        return ()
+
+    def bind(self, site: Site[A], build: Build) -> Binding:
+        """Returns the RTL module with its parameters. A layout operator has none."""
+        raise UnsupportedOpError(f"node '{site.name}': operator '{self.name}' has no RTL module")
+
+    def flow(self, site: Site[A], build: Build, valid: Sequence[Ints], samples: int) -> Flow:
+        """Returns when beats are taken and given, from when they are valid: exact, in cycles.
+
+        The default is one stream register, or wires where `is_layout`.
+        """
+        return elastic(valid[0], 0 if self.is_layout else 1)
+
+    def cost(self, site: Site[A], build: Build) -> Cost:
+        """Returns an estimate of the resources.
+
+        The default: an addition for the rounding and a selection for the saturation per lane, and
+        one stream register; nothing where `is_layout`.
+        """
+        if self.is_layout:
+            return Cost()
+        lanes, out = build.folding.out_lanes, site.output.fixed.width
+        rounds = site.exact.fixed.frac_width > site.output.fixed.frac_width
+        return Cost(lanes * (out + rounds * site.inputs[0].fixed.width), lanes * out + 1)
+
+    @abstractmethod
+    def cases(self) -> tuple[Case, ...]:
+        """Returns what the generic tests run."""
+
+
+def elementwise_foldings(elements: int) -> tuple[Folding, ...]:
+    """Returns one folding per number of lanes that divides the elements."""
+    return tuple(
+        Folding(lanes, lanes, elements // lanes, 0)
+        for lanes in range(1, elements + 1)
+        if elements % lanes == 0
+    )

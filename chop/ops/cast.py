@@ -1,0 +1,79 @@
+"""cast: rounds and saturates to another number format."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from torch import nn
+
+from chop.formats.fixed import Fixed
+from chop.formats.rounding import Ints, Rounding
+from chop.ir.tensor_type import TensorType
+from chop.nn.fake_quantize import Cast as CastLayer
+from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.elementwise import elementwise_parameters
+
+__all__ = ["Cast", "CastAttributes"]
+
+
+@dataclass(frozen=True, slots=True)
+class CastAttributes:
+    format: Fixed
+    rounding: Rounding
+
+
+class Cast(Op[CastAttributes]):
+    name = "cast"
+    summary = "rounds and saturates to another number format"
+    targets = (CastLayer,)
+    module = "chop_cast"
+
+    def read(self, call: Call) -> CastAttributes:
+        if not isinstance(call.module, CastLayer):
+            raise call.refuse("a cast must be a chop.nn module", "use chop.nn.fake_quantize.Cast")
+        return CastAttributes(call.module.format, call.module.rounding)
+
+    def infer(self, site: Site[CastAttributes]) -> TensorType:
+        (x,) = site.inputs
+        ends = np.array([x.low, x.high], np.int64)
+        low, high = self._cast(site, ends).tolist()
+        return TensorType(x.shape, site.attributes.format, low, high, x.layout)
+
+    def infer_float(self, attributes: CastAttributes, output: TensorType) -> TensorType:
+        return TensorType.of(output.shape, attributes.format, output.layout)
+
+    def evaluate(self, site: Site[CastAttributes], inputs: Sequence[Ints]) -> Ints:
+        return self._cast(site, inputs[0])
+
+    def _cast(self, site: Site[CastAttributes], values: Ints) -> Ints:
+        source = site.inputs[0].fixed
+        return site.attributes.format.requantise(values, source, site.attributes.rounding)
+
+    def bind(self, site: Site[CastAttributes], build: Build) -> Binding:
+        x, y = site.inputs[0].fixed, site.output.fixed
+        shift = x.frac_width - y.frac_width
+        return Binding(
+            self.module,
+            {
+                **elementwise_parameters(site, build),
+                "ShiftRight": max(shift, 0),
+                "ShiftLeft": max(-shift, 0),
+                "Rounding": site.attributes.rounding.code,
+            },
+        )
+
+    def cases(self) -> tuple[Case, ...]:
+        formats = {
+            "narrow": Fixed(5, 2),
+            "unsigned": Fixed(6, 3, signed=False),
+            "wider_fraction": Fixed(14, 9),
+            "coarse": Fixed(4, -1),
+        }
+        modes = {mode.value: CastLayer(Fixed(5, 1), mode) for mode in Rounding}
+        layers = {**{k: CastLayer(f) for k, f in formats.items()}, **modes}
+        return tuple(
+            Case(label, nn.Sequential(nn.Identity(), CastLayer(Fixed(8, 4)), layer), ((4,),))
+            for label, layer in layers.items()
+        )

@@ -1,0 +1,153 @@
+"""clamp: y = min(max(x, low), high); relu6 and hardtanh are clamps with given bounds."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from chop.errors import UnsupportedOpError
+from chop.formats.rounding import Ints
+from chop.ir.meta import Cost
+from chop.ir.tensor_type import TensorType
+from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.elementwise import elementwise_parameters, flag
+
+__all__ = ["Clamp"]
+
+_RELU6 = (nn.ReLU6, functional.relu6)
+_HARDTANH = (nn.Hardtanh, functional.hardtanh, functional.hardtanh_)
+
+
+@dataclass(frozen=True, slots=True)
+class ClampAttributes:
+    """The bounds as real numbers; None is no bound."""
+
+    low: float | None
+    high: float | None
+
+
+class Clamp(Op[ClampAttributes]):
+    name = "clamp"
+    summary = "y = min(max(x, low), high): clamp, clip, hardtanh, relu6"
+    targets = (
+        *_RELU6,
+        *_HARDTANH,
+        torch.clamp,
+        torch.clip,
+        torch.clamp_min,
+        torch.clamp_max,
+        "clamp",
+        "clamp_",
+        "clip",
+        "clamp_min",
+        "clamp_max",
+    )
+    module = "chop_clamp"
+    absorbs_cast = True
+
+    def read(self, call: Call) -> ClampAttributes:
+        target = type(call.module) if call.module is not None else call.node.target
+        if target in _RELU6:
+            return ClampAttributes(0.0, 6.0)
+        if isinstance(call.module, nn.Hardtanh):
+            low, high = call.module.min_val, call.module.max_val
+        elif target in _HARDTANH:
+            low, high = call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0)
+        elif call.spelling == "clamp_min":
+            low, high = call.argument(1, "min"), None
+        elif call.spelling == "clamp_max":
+            low, high = None, call.argument(1, "max")
+        else:
+            low, high = call.argument(1, "min"), call.argument(2, "max")
+        return ClampAttributes(_bound(call, low), _bound(call, high))
+
+    def infer(self, site: Site[ClampAttributes]) -> TensorType:
+        (x,) = site.inputs
+        low, high = _clip(np.array([x.low, x.high], np.int64), _levels(site)).tolist()
+        return TensorType.bounded(x.shape, low, high, x.fixed.frac_width, x.layout)
+
+    def evaluate(self, site: Site[ClampAttributes], inputs: Sequence[Ints]) -> Ints:
+        return _clip(inputs[0], _levels(site))
+
+    def bind(self, site: Site[ClampAttributes], build: Build) -> Binding:
+        x = site.inputs[0]
+        low, high = _levels(site)
+        # A bound that x cannot pass needs no hardware.
+        has_low, has_high = low is not None and low > x.low, high is not None and high < x.high
+        return Binding(
+            self.module,
+            {
+                **elementwise_parameters(site, build),
+                "HasLow": flag(has_low),
+                "Low": f"{_signed(low if has_low else 0)}",
+                "HasHigh": flag(has_high),
+                "High": f"{_signed(high if has_high else 0)}",
+            },
+        )
+
+    def cost(self, site: Site[ClampAttributes], build: Build) -> Cost:
+        width = site.inputs[0].fixed.width
+        return super().cost(site, build) + Cost(luts=build.folding.out_lanes * 2 * width)
+
+    def cases(self) -> tuple[Case, ...]:
+        return (
+            Case("relu6", nn.ReLU6(), ((6,),)),
+            Case("hardtanh", nn.Hardtanh(-0.5, 1.5), ((6,),)),
+            Case("function", _Spelled("function"), ((4,),)),
+            Case("method", _Spelled("method"), ((4,),)),
+            Case("one_sided", _Spelled("one_sided"), ((4,),)),
+        )
+
+
+class _Spelled(nn.Module):
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        self.spelling = spelling
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.spelling == "function":
+            return torch.clamp(functional.hardtanh(x), -0.25, max=0.5)
+        return x.clamp(-1, 1) if self.spelling == "method" else x.clamp(min=0.5)
+
+
+def _bound(call: Call, value: object) -> float | None:
+    if value is None or (isinstance(value, (int, float)) and math.isinf(value)):
+        return None
+    if isinstance(value, torch.Tensor) and value.numel() == 1:
+        return float(value)
+    if isinstance(value, (int, float)):
+        return float(value)
+    raise call.refuse("a bound of clamp is a tensor", "use numbers as bounds")
+
+
+def _levels(site: Site[ClampAttributes]) -> tuple[int | None, int | None]:
+    """Returns the bounds as levels of the input. Refuses a bound between two levels."""
+    frac_width = site.inputs[0].fixed.frac_width
+    levels: list[int | None] = []
+    for bound in (site.attributes.low, site.attributes.high):
+        scaled = None if bound is None else math.ldexp(bound, frac_width)
+        if scaled is not None and scaled != math.floor(scaled):
+            nearest = math.ldexp(math.floor(scaled + 0.5), -frac_width)
+            raise UnsupportedOpError(
+                f"node '{site.name}': a bound must be a multiple of the input's step 2^-{frac_width}, "
+                f"got {bound:g}; use {nearest!r} or a larger data_in_frac_width"
+            )
+        levels.append(None if scaled is None else int(scaled))
+    return levels[0], levels[1]
+
+
+def _clip(values: Ints, levels: tuple[int | None, int | None]) -> Ints:
+    low, high = levels
+    values = values if low is None else np.maximum(values, low)
+    return values if high is None else np.minimum(values, high)
+
+
+def _signed(value: int | None) -> str:
+    number = value or 0
+    return f"64'sd{number}" if number >= 0 else f"-64'sd{-number}"

@@ -1,0 +1,69 @@
+"""identity: y = x; dropout is one outside training."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from chop.formats.rounding import Ints
+from chop.ir.tensor_type import TensorType
+from chop.ops.base import Call, Case, Op, Site
+
+__all__ = ["Identity"]
+
+
+@dataclass(frozen=True, slots=True)
+class IdentityAttributes:
+    """Nothing: the function has no options that matter outside training."""
+
+
+class Identity(Op[IdentityAttributes]):
+    name = "identity"
+    summary = "y = x: identity, dropout (in evaluation), contiguous, clone, detach"
+    targets = (
+        nn.Identity,
+        nn.Dropout,
+        nn.Dropout1d,
+        nn.Dropout2d,
+        nn.AlphaDropout,
+        functional.dropout,
+        functional.alpha_dropout,
+        torch.clone,
+        torch.detach,
+        "contiguous",
+        "clone",
+        "detach",
+        "float",
+    )
+    module = None
+    is_layout = True
+
+    def read(self, call: Call) -> IdentityAttributes:
+        if call.spelling == "dropout" and call.argument(2, "training", True) is True:
+            raise call.refuse(
+                "dropout with training=True is random",
+                "pass training=self.training or use nn.Dropout",
+            )
+        return IdentityAttributes()
+
+    def infer(self, site: Site[IdentityAttributes]) -> TensorType:
+        return site.inputs[0]
+
+    def evaluate(self, site: Site[IdentityAttributes], inputs: Sequence[Ints]) -> Ints:
+        return inputs[0]
+
+    def cases(self) -> tuple[Case, ...]:
+        return (
+            Case("identity", nn.Identity(), ((4,),)),
+            Case("dropout", nn.Sequential(nn.Dropout(0.5), nn.ReLU()), ((4,),)),
+            Case("function", _Function(), ((4,),)),
+        )
+
+
+class _Function(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.dropout(x, 0.5, training=False).contiguous()

@@ -1,0 +1,286 @@
+"""linear: y = W x + b on the last axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from chop.formats.fixed import covering
+from chop.formats.rounding import Ints, exact_matmul
+from chop.ir.meta import Cost, Folding
+from chop.ir.tensor_type import TensorType, stream_permutation
+from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
+from chop.ops.timing import Flow, folded
+
+__all__ = ["Linear"]
+
+# Additions between two registers of the adder tree.
+_LEVELS_PER_STAGE = 2
+# A ROM of more words than this goes to block RAM, whose output wants a register of its own.
+_LOGIC_ROM_WORDS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class LinearAttributes:
+    """`vectors` is the number of input vectors per sample: the axes before the last."""
+
+    in_features: int
+    out_features: int
+    vectors: int
+    has_bias: bool
+
+
+class Linear(Op[LinearAttributes]):
+    name = "linear"
+    summary = "y = W x + b on the last axis, with or without bias"
+    targets = (nn.Linear, functional.linear)
+    module = "chop_linear"
+    quantizes_input = True
+
+    def read(self, call: Call) -> LinearAttributes:
+        layer = self.layer(call)
+        shape = call.input_shapes[0]
+        return LinearAttributes(
+            layer.in_features, layer.out_features, math.prod(shape[:-1]), layer.bias is not None
+        )
+
+    def layer(self, call: Call) -> nn.Linear:
+        if isinstance(call.module, nn.Linear):
+            return call.module
+        weight, bias = call.argument(1, "weight"), call.argument(2, "bias")
+        if not isinstance(weight, torch.Tensor) or not isinstance(bias, torch.Tensor | None):
+            raise call.refuse(
+                "the weight or bias of a linear layer is computed from an input",
+                "make it a parameter or a constant",
+            )
+        layer = nn.Linear(weight.shape[1], weight.shape[0], bias is not None)
+        layer.weight = nn.Parameter(weight.detach().clone())
+        if bias is not None:
+            layer.bias = nn.Parameter(bias.detach().clone())
+        return layer
+
+    def fold_before(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:
+        if not isinstance(layer, nn.Linear):
+            return False
+        weight = layer.weight.detach().double()
+        _set(layer, weight * scale, _bias_of(layer) + weight @ shift)
+        return True
+
+    def fold_after(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:
+        if not isinstance(layer, nn.Linear):
+            return False
+        weight = layer.weight.detach().double()
+        _set(layer, weight * scale[:, None], _bias_of(layer) * scale + shift)
+        return True
+
+    def infer(self, site: Site[LinearAttributes]) -> TensorType:
+        (x,) = site.inputs
+        frac_width, _, bias = _alignment(site)
+        weight = site.parameters["weight"].values << np.int64(_product_shift(site))
+        up, down = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
+        high = up * x.high + down * x.low + bias
+        low = up * x.low + down * x.high + bias
+        # The accumulator is signed and starts at the bias.
+        least, most = (
+            min(int(low.min()), int(bias.min()), -1),
+            max(int(high.max()), int(bias.max())),
+        )
+        width = covering(least, most, frac_width)
+        return TensorType(site.exact.shape, width, int(low.min()), int(high.max()))
+
+    def evaluate(self, site: Site[LinearAttributes], inputs: Sequence[Ints]) -> Ints:
+        (x,) = site.inputs
+        _, shift, bias = _alignment(site)
+        weight = site.parameters["weight"].values
+        largest = int(np.abs(weight).sum(axis=1).max()) * max(abs(x.low), abs(x.high))
+        flat = inputs[0].reshape(-1, site.attributes.in_features)
+        result = (exact_matmul(flat, weight, largest) << np.int64(shift)) + bias
+        return result.reshape(len(inputs[0]), *site.exact.shape)
+
+    def macs(self, attributes: LinearAttributes, output: TensorType) -> int:
+        return attributes.in_features * attributes.out_features * attributes.vectors
+
+    def foldings(self, site: Site[LinearAttributes]) -> tuple[Folding, ...]:
+        a = site.attributes
+        found = []
+        for p in _divisors(a.in_features):
+            for q in _divisors(a.out_features):
+                beats, groups = a.in_features // p, a.out_features // q
+                cycles = beats * groups * a.vectors
+                # With one group, or one beat, the two orders are the same; the cheaper form of it.
+                orders = (True,) if groups == 1 else (False,) if beats == 1 else (False, True)
+                found += [Folding(p, q, cycles, p * q, order) for order in orders]
+        return tuple(found)
+
+    def memories(self, site: Site[LinearAttributes], build: Build) -> tuple[Memory, ...]:
+        a, folding = site.attributes, build.folding
+        p, q = folding.in_lanes, folding.out_lanes
+        weight = site.parameters["weight"]
+        order = stream_permutation(a.in_features, site.inputs[0].layout)
+        # [group, out lane, beat, in lane] -> a word per step, in step order, input lane lowest.
+        tiles = weight.values[:, order].reshape(a.out_features // q, q, a.in_features // p, p)
+        axes = (2, 0, 1, 3) if folding.input_stationary else (0, 2, 1, 3)
+        words = tiles.transpose(axes).reshape(-1, p * q)
+        memories = [Memory(build.rom.file(f"{site.name}_weight"), words, weight.format.width)]
+        if a.has_bias:
+            _, _, bias = _alignment(site)
+            words = bias.reshape(-1, q)
+            memories.append(Memory(build.rom.file(f"{site.name}_bias"), words, _bias_width(site)))
+        return tuple(memories)
+
+    def bind(self, site: Site[LinearAttributes], build: Build) -> Binding:
+        a, folding = site.attributes, build.folding
+        files = {"WeightFile": f'"{build.rom.file(f"{site.name}_weight")}"'}
+        if a.has_bias:
+            files["BiasFile"] = f'"{build.rom.file(f"{site.name}_bias")}"'
+        style = _style(site, build)
+        return Binding(
+            self.module,
+            {
+                "InFeatures": a.in_features,
+                "OutFeatures": a.out_features,
+                "InLanes": folding.in_lanes,
+                "OutLanes": folding.out_lanes,
+                "InWidth": site.inputs[0].fixed.width,
+                "InSigned": f"1'b{int(site.inputs[0].fixed.signed)}",
+                "WeightWidth": site.parameters["weight"].format.width,
+                "BiasWidth": _bias_width(site),
+                "OutWidth": site.exact.fixed.width,
+                "ProductShift": _product_shift(site),
+                "InputStationary": f"1'b{int(folding.input_stationary)}",
+                "InDepth": build.in_depth,
+                "OutDepth": build.out_depth,
+                "LevelsPerStage": _LEVELS_PER_STAGE,
+                "RomLatency": _rom_latency(style),
+                "RomStyle": f'"{style}"',
+                "HasBias": f"1'b{int(a.has_bias)}",
+                **files,
+            },
+        )
+
+    def flow(
+        self, site: Site[LinearAttributes], build: Build, valid: Sequence[Ints], samples: int
+    ) -> Flow:
+        a, folding = site.attributes, build.folding
+        levels = (folding.in_lanes - 1).bit_length()
+        latency = _rom_latency(_style(site, build)) + 2 - (-levels // _LEVELS_PER_STAGE)
+        return folded(
+            valid[0],
+            samples * a.vectors,
+            a.in_features // folding.in_lanes,
+            a.out_features // folding.out_lanes,
+            folding.input_stationary,
+            latency,
+        )
+
+    def cost(self, site: Site[LinearAttributes], build: Build) -> Cost:
+        a, folding = site.attributes, build.folding
+        p, q = folding.in_lanes, folding.out_lanes
+        x_width, out_width = site.inputs[0].fixed.width, site.exact.fixed.width
+        w_width = site.parameters["weight"].format.width
+        words = folding.cycles // a.vectors
+        word_bits, product = p * q * w_width, x_width + w_width
+        blocks = _style(site, build) == "block"
+        rom_luts = 0 if blocks or words == 1 else -(-words // 64) * word_bits
+        tree = q * sum(-(-p // (1 << k)) // 2 * (product + k) for k in range((p - 1).bit_length()))
+        groups, beats = a.out_features // q, a.in_features // p
+        sums = q * out_width
+        stored_sums = -(-groups // 32) * sums if folding.input_stationary and groups > 1 else 0
+        queue = 0 if build.out_depth == 1 else -(-build.out_depth // 32) * sums
+        buffer = -(-build.in_depth // 32) * p * x_width if build.in_depth > 1 else 0
+        bias = 0 if groups == 1 else -(-groups // 64) * q * _bias_width(site)
+        control = 40 + 2 * (words.bit_length() + beats.bit_length() + groups.bit_length())
+        constants = words == 1
+        return Cost(
+            luts=rom_luts
+            + tree
+            + 2 * sums
+            + stored_sums
+            + queue
+            + buffer
+            + bias
+            + control
+            + (p * q * product * 2 if constants else 0),
+            ffs=p * x_width + (0 if constants else word_bits) + tree // 2 + 2 * sums + 60,
+            dsps=0 if constants else p * q,
+            brams=-(-word_bits // 72) * -(-words // 512) if blocks else 0,
+        )
+
+    def cases(self) -> tuple[Case, ...]:
+        return (
+            Case("bias", nn.Linear(12, 8), ((12,),)),
+            Case("no_bias", nn.Linear(8, 6, bias=False), ((8,),)),
+            Case(
+                "odd", nn.Sequential(nn.Linear(13, 7), nn.Linear(7, 5), nn.Linear(5, 1)), ((13,),)
+            ),
+            Case("last_axis", nn.Linear(6, 4), ((3, 6),)),
+            Case("function", _LinearFunction(), ((6,),)),
+        )
+
+
+class _LinearFunction(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(4, 6))
+        self.bias = nn.Parameter(torch.randn(4))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.linear(functional.linear(x, self.weight, self.bias), weight=self.weight.T)
+
+
+def _bias_of(layer: nn.Linear) -> torch.Tensor:
+    if layer.bias is None:
+        return torch.zeros(layer.out_features, dtype=torch.float64)
+    return layer.bias.detach().double()
+
+
+def _set(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor) -> None:
+    dtype = layer.weight.dtype
+    layer.weight = nn.Parameter(weight.to(dtype))
+    layer.bias = nn.Parameter(bias.to(dtype))
+
+
+def _divisors(value: int) -> list[int]:
+    return [d for d in range(1, value + 1) if value % d == 0]
+
+
+def _product_shift(site: Site[LinearAttributes]) -> int:
+    if "bias" not in site.parameters:
+        return 0
+    product = site.inputs[0].fixed.frac_width + site.parameters["weight"].format.frac_width
+    return max(0, site.parameters["bias"].format.frac_width - product)
+
+
+def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
+    """Returns the accumulator's fraction, the products' left shift and the bias at that fraction."""
+    shift = _product_shift(site)
+    frac_width = (
+        site.inputs[0].fixed.frac_width + site.parameters["weight"].format.frac_width + shift
+    )
+    if "bias" not in site.parameters:
+        return frac_width, shift, np.zeros(site.attributes.out_features, np.int64)
+    bias = site.parameters["bias"]
+    return frac_width, shift, bias.values << np.int64(frac_width - bias.format.frac_width)
+
+
+def _bias_width(site: Site[LinearAttributes]) -> int:
+    _, _, bias = _alignment(site)
+    return max(int(np.abs(bias).max()).bit_length() + 1, 2)
+
+
+def _style(site: Site[LinearAttributes], build: Build) -> str:
+    if build.rom.style != "auto":
+        return build.rom.style
+    return (
+        "block" if build.folding.cycles // site.attributes.vectors > _LOGIC_ROM_WORDS else "logic"
+    )
+
+
+def _rom_latency(style: str) -> int:
+    return 2 if style == "block" else 1

@@ -1,0 +1,61 @@
+"""relu: y = max(x, 0)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from chop.formats.rounding import Ints
+from chop.ir.tensor_type import TensorType
+from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.elementwise import elementwise_parameters
+
+__all__ = ["Relu"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReluAttributes:
+    """Nothing: the function has no options."""
+
+
+class Relu(Op[ReluAttributes]):
+    name = "relu"
+    summary = "y = max(x, 0)"
+    targets = (nn.ReLU, functional.relu, torch.relu, torch.relu_, "relu", "relu_")
+    module = "chop_relu"
+    absorbs_cast = True
+
+    def read(self, call: Call) -> ReluAttributes:
+        return ReluAttributes()
+
+    def infer(self, site: Site[ReluAttributes]) -> TensorType:
+        (x,) = site.inputs
+        low, high = max(x.low, 0), max(x.high, 0)
+        return TensorType.bounded(x.shape, low, high, x.fixed.frac_width, x.layout)
+
+    def evaluate(self, site: Site[ReluAttributes], inputs: Sequence[Ints]) -> Ints:
+        return np.maximum(inputs[0], 0)
+
+    def bind(self, site: Site[ReluAttributes], build: Build) -> Binding:
+        return Binding(self.module, elementwise_parameters(site, build))
+
+    def cases(self) -> tuple[Case, ...]:
+        return (
+            Case("module", nn.ReLU(), ((6,),)),
+            Case("function", _Spelled("function"), ((4,),)),
+            Case("method", _Spelled("method"), ((4,),)),
+        )
+
+
+class _Spelled(nn.Module):
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        self.spelling = spelling
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.relu() if self.spelling == "method" else functional.relu(x)

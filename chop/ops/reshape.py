@@ -1,0 +1,76 @@
+"""reshape: the same elements in another shape; flatten, view, squeeze and unsqueeze are reshapes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from torch import nn
+
+from chop.formats.rounding import Ints
+from chop.ir.tensor_type import TensorType
+from chop.ops.base import Call, Case, Op, Site
+
+__all__ = ["Reshape"]
+
+
+@dataclass(frozen=True, slots=True)
+class ReshapeAttributes:
+    """The shape of the result, without the batch."""
+
+    shape: tuple[int, ...]
+
+
+class Reshape(Op[ReshapeAttributes]):
+    name = "reshape"
+    summary = "another shape, same elements: flatten, unflatten, view, reshape, squeeze, unsqueeze"
+    targets = (
+        nn.Flatten,
+        nn.Unflatten,
+        torch.flatten,
+        torch.unflatten,
+        torch.reshape,
+        torch.squeeze,
+        torch.unsqueeze,
+        "flatten",
+        "unflatten",
+        "view",
+        "reshape",
+        "squeeze",
+        "unsqueeze",
+    )
+    module = None
+    is_layout = True
+
+    def read(self, call: Call) -> ReshapeAttributes:
+        if call.spelling == "view" and call.args[1:] and isinstance(call.args[1], torch.dtype):
+            raise call.refuse("view of another dtype has no exact meaning", "use a cast")
+        return ReshapeAttributes(call.output_shape)
+
+    def infer(self, site: Site[ReshapeAttributes]) -> TensorType:
+        return replace(site.inputs[0], shape=site.attributes.shape)
+
+    def evaluate(self, site: Site[ReshapeAttributes], inputs: Sequence[Ints]) -> Ints:
+        return inputs[0].reshape(len(inputs[0]), *site.attributes.shape)
+
+    def cases(self) -> tuple[Case, ...]:
+        return (
+            Case("flatten", nn.Sequential(nn.Flatten(), nn.Linear(12, 3)), ((3, 2, 2),)),
+            Case("view", _Spelled("view"), ((2, 6),)),
+            Case("reshape", _Spelled("reshape"), ((12,),)),
+            Case("squeeze", _Spelled("squeeze"), ((4,),)),
+        )
+
+
+class _Spelled(nn.Module):
+    def __init__(self, spelling: str) -> None:
+        super().__init__()
+        self.spelling = spelling
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.spelling == "view":
+            return x.view(x.size(0), -1)
+        if self.spelling == "reshape":
+            return torch.flatten(x.reshape(x.shape[0], 3, 4), 1)
+        return torch.squeeze(x.unsqueeze(1), 1).relu()

@@ -1,0 +1,95 @@
+"""When beats move: the exact timing of the hardware's building blocks, in closed form.
+
+Times are cycles, as int64 arrays over the beats of several samples. All functions assume that the
+consumer takes a beat as soon as it is valid: the schedule sizes every queue so that this holds in a
+periodic run, and then the finished hardware keeps the same interval (a design is a timed event
+graph: if a periodic schedule meets all its constraints, running freely is at least as fast) and the
+same time for the first sample.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from chop.formats.rounding import Ints
+
+__all__ = ["Flow", "elastic", "folded", "occupancy", "serial", "widen"]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Flow:
+    """The movement of beats through one instance.
+
+    `taken[i]` are the cycles in which the beats of input i are taken; `valid` those from which the
+    result's beats are valid. `in_depth` is the input buffer that this needs, `patient_depth` the one
+    that suffices where the sender can wait at no loss (a port of the top, one beat a cycle).
+    `reserved`, if any, are the cycles in which the output queue's slots are claimed (its depth
+    follows once it is known when the beats leave).
+    """
+
+    taken: tuple[Ints, ...]
+    valid: Ints
+    in_depth: int = 1
+    patient_depth: int = 1
+    reserved: Ints | None = None
+
+
+def serial(earliest: Ints, step: int = 1, start: int = 0) -> Ints:
+    """Returns t with t[k] = max(earliest[k], t[k-1] + step), t[0] >= start."""
+    ramp = np.arange(len(earliest), dtype=np.int64) * step
+    return np.maximum(np.maximum.accumulate(earliest - ramp), start) + ramp
+
+
+def occupancy(claimed: Ints, freed: Ints) -> int:
+    """Returns the slots needed when slot k is held from claimed[k] to freed[k].
+
+    A slot freed in cycle t can be claimed in cycle t. Both arrays are non-decreasing.
+    """
+    free_before = np.searchsorted(freed, claimed, side="right")
+    return int(
+        (np.arange(1, len(claimed) + 1) - np.minimum(free_before, np.arange(len(claimed)))).max()
+    )
+
+
+def elastic(valid: Ints, latency: int) -> Flow:
+    """A pipeline of registers that takes and gives one beat a cycle."""
+    return Flow((valid,), valid + latency)
+
+
+def widen(taken: Ints, ratio: int) -> Ints:
+    """Returns when the beats of a widening converter are valid: a cycle after their last part."""
+    return taken[ratio - 1 :: ratio] + 1
+
+
+def folded(
+    valid: Ints, samples: int, beats: int, groups: int, input_stationary: bool, latency: int
+) -> Flow:
+    """A folded matrix-vector product: `beats` input beats times `groups` output groups a sample.
+
+    A beat taken in cycle a can be used from a + 1 on; one (beat, group) pair is computed a cycle; a
+    result is valid `latency` cycles after the step that completes it.
+    """
+    if input_stationary:
+        return _input_stationary(valid, samples, beats, groups, latency)
+    steps_used, emitted = [], []
+    free = 0
+    for sample in valid.reshape(samples, beats):
+        first_pass = serial(sample + 1, 1, free)
+        end = int(first_pass[-1])
+        last_pass = first_pass if groups == 1 else end + 1 + (groups - 2) * beats + np.arange(beats)
+        steps_used.append(last_pass)
+        emitted.append(end + beats * np.arange(groups, dtype=np.int64))
+        free = int(last_pass[-1]) + 1
+    used, reserved = np.concatenate(steps_used), np.concatenate(emitted)
+    depth = max(beats, occupancy(valid, used))
+    return Flow((valid,), reserved + latency, depth, beats, reserved)
+
+
+def _input_stationary(valid: Ints, samples: int, beats: int, groups: int, latency: int) -> Flow:
+    start = serial(valid + 1, groups)
+    used = start + groups - 1
+    last = start.reshape(samples, beats)[:, -1:]
+    reserved = (last + np.arange(groups, dtype=np.int64)).reshape(-1)
+    return Flow((valid,), reserved + latency, max(1, occupancy(valid, used)), 1, reserved)

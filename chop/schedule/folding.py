@@ -1,0 +1,218 @@
+"""Which lanes every layer gets: as few multipliers as the interval allows, then the lowest latency."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from chop.errors import ConfigError
+from chop.formats.rounding import Ints
+from chop.ir.meta import Folding
+from chop.ops.base import Build, RomOptions
+from chop.ops.timing import serial
+from chop.schedule.options import HardwareOptions
+from chop.schedule.plan import edge_between, pass_edge
+from chop.schedule.units import Dataflow, Unit
+
+__all__ = ["choose_foldings"]
+
+_DEFAULT_MULTIPLIERS = 64
+# Partial schedules kept per number of lanes on the last stream.
+_BEAM = 3
+
+
+@dataclass(frozen=True, slots=True)
+class _Tail:
+    """The first sample's beats on a stream: valid times, lanes, and whether the maker can wait."""
+
+    valid: Ints
+    lanes: int
+    queued: bool
+
+
+@dataclass(frozen=True, slots=True)
+class _Partial:
+    """The foldings chosen so far, the streams that are still to be read, the LUTs spent."""
+
+    foldings: Mapping[str, Folding]
+    tails: Mapping[str, _Tail]
+    luts: int
+    first: int
+
+
+def choose_foldings(
+    dataflow: Dataflow, options: HardwareOptions, rom: RomOptions
+) -> dict[str, Folding]:
+    """Returns a folding for every unit.
+
+    Every unit gets the fewest multipliers that keep the interval, and among those foldings the
+    design's first output comes as early as possible (beam search over the exact timing of the first
+    sample, LUTs as the tie-break). Raises ConfigError when the options cannot be met.
+    """
+    candidates = {unit.node: _candidates(unit, options) for unit in dataflow.units}
+    _check_names(dataflow, options.lanes)
+    interval = _interval(candidates, options)
+    chosen = {name: _cheapest(found, interval) for name, found in candidates.items()}
+    floor = max((min(f.cycles for f in found) for found in chosen.values()), default=1)
+    states = [_Partial({}, {}, 0, 0)]
+    for unit in dataflow.units:
+        grown = [
+            _extend(state, dataflow, unit, folding, rom, max(interval, floor))
+            for state in states
+            for folding in chosen[unit.node]
+        ]
+        states = _prune([state for state in grown if state is not None], unit.node)
+        if not states:
+            raise ConfigError(
+                f"hardware: node '{unit.node}': no lanes keep an interval of {interval} cycles; "
+                "use a larger target_initiation_interval or other lanes"
+            )
+    best = min(states, key=lambda state: (state.first, _finished(state), state.luts))
+    return dict(best.foldings)
+
+
+def _candidates(unit: Unit, options: HardwareOptions) -> tuple[Folding, ...]:
+    found = unit.op.foldings(unit.site)
+    wanted = options.lanes.get(unit.node)
+    if wanted is None:
+        return found
+    for what, value, possible in (
+        ("in_lanes", wanted[0], {f.in_lanes for f in found}),
+        ("out_lanes", wanted[1], {f.out_lanes for f in found}),
+    ):
+        if value not in possible:
+            last, *rest = sorted(possible, reverse=True)
+            listed = f"{', '.join(map(str, sorted(rest)))} or {last}" if rest else str(last)
+            raise ConfigError(
+                f"node '{unit.node}': {what} must divide {last}, got {value}; use {listed}"
+            )
+    pinned = tuple(f for f in found if (f.in_lanes, f.out_lanes) == tuple(wanted))
+    if not pinned:
+        raise ConfigError(
+            f"node '{unit.node}': in_lanes and out_lanes must be equal for "
+            f"'{unit.op.name}', got {wanted[0]} and {wanted[1]}; use one number for both"
+        )
+    return pinned
+
+
+def _check_names(dataflow: Dataflow, lanes: Mapping[str, tuple[int, int]]) -> None:
+    names = [unit.node for unit in dataflow.units]
+    for name in lanes:
+        if name not in names:
+            raise ConfigError(
+                f"hardware.lanes: no node '{name}' with hardware of its own; "
+                f"use one of {', '.join(names)}"
+            )
+
+
+def _interval(candidates: Mapping[str, tuple[Folding, ...]], options: HardwareOptions) -> int:
+    target = options.target_initiation_interval
+    fewest = {name: min(f.multipliers for f in found) for name, found in candidates.items()}
+    budget = options.max_multipliers
+    if target is None:
+        budget = budget or max(_DEFAULT_MULTIPLIERS, sum(fewest.values()))
+        return _fastest(candidates, budget)
+    for name, found in candidates.items():
+        least = min(f.cycles for f in found)
+        if least > target and name not in options.lanes:
+            raise ConfigError(
+                f"hardware: node '{name}' takes at least {least} cycles, more than "
+                f"target_initiation_interval = {target}; use {least} or more"
+            )
+    used = _multipliers(candidates, target)
+    if budget is not None and used > budget:
+        raise ConfigError(
+            f"hardware: target_initiation_interval = {target} takes {used} multipliers, more than "
+            f"max_multipliers = {budget}; raise one of the two"
+        )
+    return target
+
+
+def _fastest(candidates: Mapping[str, tuple[Folding, ...]], budget: int) -> int:
+    """Returns the shortest interval within the budget of multipliers."""
+    intervals = sorted({f.cycles for found in candidates.values() for f in found})
+    low, high = 0, len(intervals) - 1
+    if not intervals:
+        return 1
+    least = _multipliers(candidates, intervals[high])
+    if least > budget:
+        raise ConfigError(
+            f"hardware: max_multipliers = {budget} is too few; every layer takes at least one, "
+            f"{least} in all"
+        )
+    while low < high:
+        middle = (low + high) // 2
+        if _multipliers(candidates, intervals[middle]) <= budget:
+            high = middle
+        else:
+            low = middle + 1
+    return intervals[low]
+
+
+def _multipliers(candidates: Mapping[str, tuple[Folding, ...]], interval: int) -> int:
+    return sum(_cheapest(found, interval)[0].multipliers for found in candidates.values())
+
+
+def _cheapest(found: Iterable[Folding], interval: int) -> list[Folding]:
+    """Returns the foldings of fewest multipliers that keep the interval, or the fastest there are."""
+    every = list(found)
+    keeping = [f for f in every if f.cycles <= interval]
+    if not keeping:
+        least = min(f.cycles for f in every)
+        keeping = [f for f in every if f.cycles == least]
+    fewest = min(f.multipliers for f in keeping)
+    return [f for f in keeping if f.multipliers == fewest]
+
+
+def _extend(
+    state: _Partial,
+    dataflow: Dataflow,
+    unit: Unit,
+    folding: Folding,
+    rom: RomOptions,
+    interval: int,
+) -> _Partial | None:
+    tails = dict(state.tails)
+    seen = []
+    for source in unit.sources:
+        if source in dataflow.inputs and source not in tails:
+            beats = dataflow.inputs[source].elements // folding.in_lanes
+            tails[source] = _Tail(np.arange(beats, dtype=np.int64), folding.in_lanes, True)
+        tail = tails[source]
+        edge = edge_between(tail.lanes, folding.in_lanes)
+        if dataflow.stream_type(source).elements // (tail.lanes // edge.narrow) > interval:
+            return None
+        held = tail.valid if tail.queued or edge.narrow == 1 else tail.valid + 1
+        seen.append(pass_edge(serial(held, edge.narrow), edge))
+    build = Build(folding, rom)
+    flow = unit.op.flow(unit.site, build, seen, 1)
+    tails[unit.node] = _Tail(flow.valid, folding.out_lanes, flow.reserved is not None)
+    shown = [int(tails[s].valid[0]) for s in dataflow.outputs.values() if s in tails]
+    final = Build(folding, rom, flow.in_depth, 1)
+    return _Partial(
+        {**state.foldings, unit.node: folding},
+        tails,
+        state.luts + unit.op.cost(unit.site, final).luts,
+        min(shown, default=0),
+    )
+
+
+def _finished(state: _Partial) -> int:
+    return max(int(tail.valid[-1]) for tail in state.tails.values())
+
+
+def _prune(states: list[_Partial], node: str) -> list[_Partial]:
+    """Keeps the best few for every number of lanes on the newest stream."""
+    groups: dict[int, list[_Partial]] = {}
+    for state in states:
+        groups.setdefault(state.tails[node].lanes, []).append(state)
+    kept = []
+    for lanes in sorted(groups):
+        ranked = sorted(
+            groups[lanes],
+            key=lambda s: (int(s.tails[node].valid[-1]), int(s.tails[node].valid[0]), s.luts),
+        )
+        kept += ranked[:_BEAM]
+    return kept

@@ -1,0 +1,224 @@
+"""From lanes to cycles: when every beat moves, how deep every queue is, what the design achieves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from math import gcd
+
+import numpy as np
+
+from chop.errors import ConfigError, VerifyError
+from chop.formats.rounding import Ints
+from chop.ir.meta import Folding
+from chop.ops.base import Build, RomOptions
+from chop.ops.timing import Flow, occupancy, serial, widen
+from chop.schedule.units import Dataflow, Unit
+
+__all__ = ["Edge", "Plan", "StreamTiming", "UnitPlan", "edge_between", "make_plan", "pass_edge"]
+
+_FIRST_SAMPLES, _MOST_SAMPLES = 4, 64
+
+
+@dataclass(frozen=True, slots=True)
+class Edge:
+    """The converters between a stream of `lanes` and a reader of other lanes.
+
+    `narrow` : 1 first, then 1 : `widen`; both above 1 only where neither lane count divides the other.
+    """
+
+    narrow: int
+    widen: int
+
+
+@dataclass(frozen=True, slots=True)
+class StreamTiming:
+    """A stream's beats: valid from `valid[k]` on, if those before left at once.
+
+    `queued`: whether the maker can hold beats back at no loss (an output queue, or a port).
+    `patient`: whether it comes straight from a port, lanes unchanged, so that waiting costs nothing.
+    """
+
+    valid: Ints
+    lanes: int
+    queued: bool
+    patient: bool
+
+
+@dataclass(frozen=True, slots=True)
+class UnitPlan:
+    """How one unit is built. `fifo_depth`: of the FIFO after it, 0 where there is none."""
+
+    build: Build
+    fifo_depth: int
+    first_output_cycle: int
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """The schedule of a design, in cycles from its first input handshake.
+
+    `initiation_interval` is both ideal and achieved: the queues are sized from a periodic run at
+    that interval, in which every unit is shown never to wait longer than its predecessors.
+    """
+
+    units: Mapping[str, UnitPlan]
+    input_lanes: Mapping[str, int]
+    initiation_interval: int
+    latency_cycles: int
+
+
+@dataclass(slots=True)
+class _Run:
+    """The state of one pass over the dataflow."""
+
+    dataflow: Dataflow
+    samples: int
+    streams: dict[str, StreamTiming] = field(default_factory=dict)
+    offered: dict[str, Ints] = field(default_factory=dict)
+    left: dict[str, Ints] = field(default_factory=dict)
+    fifos: set[str] = field(default_factory=set)
+    flows: dict[str, tuple[Build, Flow, bool]] = field(default_factory=dict)
+
+
+def edge_between(lanes_out: int, lanes_in: int) -> Edge:
+    """Returns the converters from a maker's lanes to a reader's."""
+    common = gcd(lanes_out, lanes_in)
+    return Edge(lanes_out // common, lanes_in // common)
+
+
+def pass_edge(offered: Ints, edge: Edge) -> Ints:
+    """Returns when a reader behind an edge sees its beats; beats are offered until taken."""
+    times = offered
+    if edge.narrow > 1:
+        times = (offered[:, None] + np.arange(edge.narrow, dtype=np.int64)).reshape(-1)
+    return widen(times, edge.widen) if edge.widen > 1 else times
+
+
+def interval_of(
+    dataflow: Dataflow, foldings: Mapping[str, Folding], ports: Mapping[str, int]
+) -> int:
+    """Returns the ideal interval: the largest of the layers' cycles and all streams' beats."""
+    cycles = [f.cycles for f in foldings.values()]
+    cycles += [dataflow.inputs[name].elements // lanes for name, lanes in ports.items()]
+    for unit in dataflow.units:
+        for source in unit.sources:
+            lanes = foldings[source].out_lanes if source in foldings else ports[source]
+            narrow = lanes // edge_between(lanes, foldings[unit.node].in_lanes).narrow
+            cycles.append(dataflow.stream_type(source).elements // narrow)
+    return max(cycles)
+
+
+def port_lanes(dataflow: Dataflow, foldings: Mapping[str, Folding]) -> dict[str, int]:
+    """Returns the lanes of every input port: the most that any of its readers takes."""
+    lanes: dict[str, int] = {}
+    for unit in dataflow.units:
+        for source in unit.sources:
+            if source in dataflow.inputs:
+                lanes[source] = max(lanes.get(source, 1), foldings[unit.node].in_lanes)
+    # An input that is an output too, and nothing else.
+    return {name: lanes.get(name, 1) for name in dataflow.inputs}
+
+
+def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptions) -> Plan:
+    """Returns the schedule for given lanes. Raises ConfigError where a stream cannot keep up."""
+    ports = port_lanes(dataflow, foldings)
+    interval = interval_of(dataflow, foldings, ports)
+    layers = max((f.cycles for f in foldings.values()), default=1)
+    beats = [dataflow.inputs[name].elements // lanes for name, lanes in ports.items()]
+    if interval > max(layers, *beats):
+        raise ConfigError(
+            f"hardware: the lanes given make a stream between two layers slower ({interval} cycles) "
+            f"than every layer ({layers}); choose lanes of which one divides the other"
+        )
+    samples = _FIRST_SAMPLES
+    while True:
+        run = _run(dataflow, foldings, ports, interval, samples, rom)
+        if _periodic(run, interval):
+            return _finish(run, ports, interval)
+        samples *= 2
+        if samples > _MOST_SAMPLES:
+            raise VerifyError(
+                f"schedule: no periodic run at an interval of {interval} cycles within "
+                f"{_MOST_SAMPLES} samples; please report this"
+            )
+
+
+def _run(
+    dataflow: Dataflow,
+    foldings: Mapping[str, Folding],
+    ports: Mapping[str, int],
+    interval: int,
+    samples: int,
+    rom: RomOptions,
+) -> _Run:
+    run = _Run(dataflow, samples)
+    starts = interval * np.arange(samples, dtype=np.int64)[:, None]
+    for name, type in dataflow.inputs.items():
+        beats = np.arange(type.elements // ports[name], dtype=np.int64)
+        run.streams[name] = StreamTiming((starts + beats).reshape(-1), ports[name], True, True)
+        _offer(run, foldings, name)
+    for unit in dataflow.units:
+        build = Build(foldings[unit.node], rom)
+        seen, patient = _arrivals(run, unit, build.folding)
+        flow = unit.op.flow(unit.site, build, seen, samples)
+        queued = flow.reserved is not None
+        straight = patient and not queued
+        run.flows[unit.node] = (build, flow, patient)
+        run.streams[unit.node] = StreamTiming(flow.valid, build.folding.out_lanes, queued, straight)
+        _offer(run, foldings, unit.node)
+    return run
+
+
+def _offer(run: _Run, foldings: Mapping[str, Folding], name: str) -> None:
+    """Sets from when each beat of the stream is offered to its readers, and when it leaves."""
+    stream = run.streams[name]
+    edges = [
+        edge_between(stream.lanes, foldings[unit.node].in_lanes)
+        for unit in run.dataflow.units
+        for source in unit.sources
+        if source == name
+    ]
+    slowest = max((edge.narrow for edge in edges), default=1)
+    valid = stream.valid
+    if slowest > 1 and not stream.queued:
+        run.fifos.add(name)
+        valid = valid + 1
+    run.offered[name] = serial(valid, slowest)
+    run.left[name] = run.offered[name] + slowest - 1
+
+
+def _arrivals(run: _Run, unit: Unit, folding: Folding) -> tuple[list[Ints], bool]:
+    seen, patient = [], True
+    for source in unit.sources:
+        stream = run.streams[source]
+        edge = edge_between(stream.lanes, folding.in_lanes)
+        seen.append(pass_edge(run.offered[source], edge))
+        alone = run.dataflow.readers(source) == 1
+        patient = patient and stream.patient and alone and edge == Edge(1, 1)
+    return seen, patient
+
+
+def _periodic(run: _Run, interval: int) -> bool:
+    for name, stream in run.streams.items():
+        for times in (stream.valid, run.left[name]):
+            last, before = times.reshape(run.samples, -1)[-1], times.reshape(run.samples, -1)[-2]
+            if not np.array_equal(last - before, np.full_like(last, interval)):
+                return False
+    return True
+
+
+def _finish(run: _Run, ports: Mapping[str, int], interval: int) -> Plan:
+    units = {}
+    for name, (build, flow, patient) in run.flows.items():
+        in_depth = flow.patient_depth if patient else flow.in_depth
+        left, stream = run.left[name], run.streams[name]
+        out_depth, fifo = 1, 0
+        if flow.reserved is not None:
+            out_depth = occupancy(flow.reserved, left + 1)
+        elif name in run.fifos:
+            fifo = occupancy(stream.valid, left + 1)
+        final = Build(build.folding, build.rom, in_depth, out_depth)
+        units[name] = UnitPlan(final, fifo, int(stream.valid[0]))
+    first = min(int(run.left[stream][0]) for stream in run.dataflow.outputs.values())
+    return Plan(units, dict(ports), interval, first)

@@ -1,0 +1,167 @@
+"""The dataflow that becomes hardware: units, and the streams between them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from torch import fx
+from torch.utils import _pytree as pytree
+
+from chop.errors import ShapeError, UnsupportedOpError
+from chop.ir.graph import MaseGraph
+from chop.ir.meta import common_of
+from chop.ir.tensor_type import TensorType
+from chop.ops.annotate import data_inputs, in_float, site_of
+from chop.ops.base import Op, Site
+from chop.ops.cast import CastAttributes
+from chop.ops.registry import operator
+
+__all__ = ["Dataflow", "Unit", "dataflow_of", "output_names"]
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One instance of an operator's hardware.
+
+    `node` names it and its site; `result` is the node whose tensor its stream carries (the cast that
+    it absorbed, or itself); `sources` are the stream names that it reads.
+    """
+
+    node: str
+    result: str
+    op: Op[Any]
+    site: Site[Any]
+    sources: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Dataflow:
+    """Streams are named by the unit or input that makes them.
+
+    `inputs` maps each input to the type of its stream and `casts` to the node whose integers that
+    stream carries, `outputs` maps each output's name to the stream that it shows, `hosts` every node
+    to the unit or input that does its work.
+    """
+
+    inputs: Mapping[str, TensorType]
+    casts: Mapping[str, str]
+    units: tuple[Unit, ...]
+    outputs: Mapping[str, str]
+    hosts: Mapping[str, str]
+
+    def unit(self, name: str) -> Unit:
+        """Returns the unit of that name."""
+        return next(unit for unit in self.units if unit.node == name)
+
+    def stream_type(self, stream: str) -> TensorType:
+        """Returns the type that a stream carries."""
+        return self.inputs[stream] if stream in self.inputs else self.unit(stream).site.output
+
+    def readers(self, stream: str) -> int:
+        """Returns how many units and outputs read a stream."""
+        inner = sum(unit.sources.count(stream) for unit in self.units)
+        return inner + list(self.outputs.values()).count(stream)
+
+
+def dataflow_of(graph: MaseGraph) -> Dataflow:
+    """Returns the hardware of a quantised graph.
+
+    Raises UnsupportedOpError for a node in floating point, ShapeError for an input without readers.
+    """
+    hosts: dict[fx.Node, str] = {}
+    inputs: dict[str, TensorType] = {}
+    casts: dict[str, str] = {}
+    units: list[Unit] = []
+    for node in graph.fx_graph.nodes:
+        common = common_of(node)
+        if not common.carries_data:
+            continue
+        if common.operator == "input":
+            hosts[node] = node.name
+            continue
+        sources = data_inputs(node)
+        if node in hosts:
+            continue
+        if common.inputs[0].format is None:
+            hosts[node] = hosts[sources[0]]
+            if _on_host(node, inputs, hosts[node]):
+                casts.setdefault(hosts[node], node.name)
+        elif operator(common.operator).is_layout:
+            hosts[node] = hosts[sources[0]]
+        else:
+            unit = _unit(node, tuple(hosts[n] for n in sources))
+            units.append(unit)
+            hosts[node] = node.name
+            if unit.result != node.name:
+                hosts[next(iter(node.users))] = node.name
+    outputs = _outputs(graph, hosts)
+    _check_inputs(graph, inputs)
+    return Dataflow(inputs, casts, tuple(units), outputs, {n.name: h for n, h in hosts.items()})
+
+
+def output_names(graph: MaseGraph) -> tuple[str, ...]:
+    """Returns the names of the outputs: y, or y0, y1, ... in the order of the forward's result."""
+    count = len(_results(graph))
+    names = ["y"] if count == 1 else [f"y{i}" for i in range(count)]
+    taken = {node.name for node in graph.fx_graph.nodes}
+    return tuple(f"{name}_out" if name in taken else name for name in names)
+
+
+def _unit(node: fx.Node, sources: tuple[str, ...]) -> Unit:
+    common, site = common_of(node), site_of(node)
+    op = operator(common.operator)
+    users = list(node.users)
+    follower = common_of(users[0]) if len(users) == 1 else None
+    if op.absorbs_cast and follower and isinstance(follower.attributes, CastAttributes):
+        rounding = follower.attributes.rounding
+        site = replace(site, rounding=rounding, output=follower.output)
+        return Unit(node.name, users[0].name, op, site, sources)
+    return Unit(node.name, node.name, op, site, sources)
+
+
+def _on_host(node: fx.Node, inputs: dict[str, TensorType], name: str) -> bool:
+    """The first cast of an input, and reshapes before it, happen before the data are streamed.
+
+    Returns whether the node is that cast.
+    """
+    common = common_of(node)
+    if common.output.format is not None:
+        if name in inputs and inputs[name].format != common.output.format:
+            raise UnsupportedOpError(
+                f"node '{node.name}': input '{name}' is cast to {common.output.format} here and to "
+                f"{inputs[name].format} elsewhere; cast it once, then cast the result"
+            )
+        inputs[name] = common.output
+        return True
+    if not operator(common.operator).is_layout:
+        raise UnsupportedOpError(in_float(node))
+    return False
+
+
+def _results(graph: MaseGraph) -> list[fx.Node]:
+    (output,) = (n for n in graph.fx_graph.nodes if n.op == "output")
+    return [n for n in pytree.tree_leaves(output.args[0]) if isinstance(n, fx.Node)]
+
+
+def _outputs(graph: MaseGraph, hosts: Mapping[fx.Node, str]) -> dict[str, str]:
+    found = {}
+    for name, node in zip(output_names(graph), _results(graph), strict=True):
+        common = common_of(node)
+        if not common.carries_data:
+            raise UnsupportedOpError(
+                f"output '{name}' (node '{node.name}') does not depend on the inputs; remove it"
+            )
+        if common.output.format is None:
+            raise UnsupportedOpError(in_float(node))
+        found[name] = hosts[node]
+    return found
+
+
+def _check_inputs(graph: MaseGraph, inputs: Mapping[str, TensorType]) -> None:
+    for node in graph.fx_graph.nodes:
+        if node.op == "placeholder" and node.name not in inputs:
+            raise ShapeError(
+                f"input '{node.name}' is not read in fixed point; remove it, or quantise its readers"
+            )

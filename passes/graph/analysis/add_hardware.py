@@ -1,0 +1,72 @@
+"""add_hardware_metadata: lanes, folding, buffers and the predicted cycles of every node."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ConfigDict
+
+from chop.ir.graph import MaseGraph
+from chop.ir.meta import Cost, Folding, HardwareMeta, update
+from chop.ops.base import RomOptions
+from chop.passes.contract import analysis_pass
+from chop.schedule.folding import choose_foldings
+from chop.schedule.options import HardwareOptions
+from chop.schedule.plan import Plan, make_plan
+from chop.schedule.units import dataflow_of
+
+__all__ = ["HardwareArguments", "add_hardware_metadata_analysis_pass"]
+
+_NO_HARDWARE = Folding(0, 0, 0, 0)
+
+
+class HardwareArguments(HardwareOptions):
+    """The same keys as the table [hardware]."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@analysis_pass("add_hardware_metadata", HardwareArguments, ("add_common_metadata",))
+def add_hardware_metadata_analysis_pass(
+    graph: MaseGraph, arguments: HardwareArguments
+) -> MaseGraph:
+    """Schedules the design; `info["add_hardware_metadata"]` holds its interval and latency.
+
+    Raises ConfigError when the options cannot be met, UnsupportedOpError for a node in floating
+    point.
+    """
+    dataflow = dataflow_of(graph)
+    rom = RomOptions(style=arguments.rom_style)
+    plan = make_plan(dataflow, choose_foldings(dataflow, arguments, rom), rom)
+    built = {unit.node: unit for unit in dataflow.units}
+    for node in graph.fx_graph.nodes:
+        host = dataflow.hosts.get(node.name, node.name)
+        if node.name in built:
+            unit, done = built[node.name], plan.units[node.name]
+            build = done.build
+            cost = unit.op.cost(unit.site, build)
+            meta = HardwareMeta(
+                host,
+                build.folding,
+                build.in_depth,
+                build.out_depth,
+                done.fifo_depth,
+                done.first_output_cycle,
+                cost,
+            )
+        else:
+            meta = HardwareMeta(host, _NO_HARDWARE, 0, 0, 0, 0, Cost())
+        update(node, hardware=meta)
+    graph.info["add_hardware_metadata"] = _report(plan.initiation_interval, plan, arguments)
+    return graph
+
+
+def _report(interval: int, plan: Plan, arguments: HardwareArguments) -> Mapping[str, Any]:
+    return {
+        "initiation_interval": interval,
+        "latency_cycles": plan.latency_cycles,
+        "multipliers": sum(u.build.folding.multipliers for u in plan.units.values()),
+        "rom_style": arguments.rom_style,
+        "rounding": arguments.rounding,
+    }

@@ -1,0 +1,74 @@
+"""add_common_metadata and add_software_metadata."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+
+from chop.errors import ConfigError
+from chop.ir.graph import MaseGraph
+from chop.ir.meta import CommonMeta, SoftwareMeta, common_of, meta_of, update
+from chop.ops.annotate import Annotator, module_of
+from chop.ops.registry import operator
+from chop.passes.contract import NoArguments, PassArguments, analysis_pass
+
+__all__ = ["add_common_metadata_analysis_pass", "add_software_metadata_analysis_pass"]
+
+_FLOAT_BITS = 32
+
+
+class CommonArguments(PassArguments):
+    """`dummy_in`: one batch of example values by input name."""
+
+    dummy_in: Mapping[str, Any]
+
+
+@analysis_pass("add_common_metadata", CommonArguments, ("init_metadata",))
+def add_common_metadata_analysis_pass(graph: MaseGraph, arguments: CommonArguments) -> MaseGraph:
+    """Adds each node's operator, attributes, shapes and number formats.
+
+    Raises ShapeError for a missing or misshapen input, UnsupportedOpError for a node that is not an
+    operator of chop.
+    """
+    inputs: dict[str, torch.Tensor] = {}
+    for name, value in arguments.dummy_in.items():
+        if not isinstance(value, torch.Tensor):
+            raise ConfigError(
+                f"dummy_in: input '{name}' must be a torch.Tensor, got {type(value).__name__}"
+            )
+        inputs[name] = value.detach()
+    annotator = Annotator(graph, inputs)
+    for node in graph.fx_graph.nodes:
+        annotator.annotate(node)
+    graph.example_inputs = inputs
+    return graph
+
+
+@analysis_pass("add_software_metadata", NoArguments, ("add_common_metadata",))
+def add_software_metadata_analysis_pass(graph: MaseGraph, arguments: NoArguments) -> MaseGraph:
+    """Adds each node's parameters, multiplications and bit operations per sample.
+
+    Bit operations: multiplications times the widths of both operands (32 for floating point).
+    """
+    for node in graph.fx_graph.nodes:
+        common = common_of(node)
+        old = meta_of(node).software
+        parameters, macs = 0, 0
+        if common.carries_data and common.operator != "input":
+            module = module_of(graph, node)
+            parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
+            macs = operator(common.operator).macs(common.attributes, common.output)
+        statistics = old.statistics if old is not None else {}
+        update(node, software=SoftwareMeta(parameters, macs, macs * _bits(common), statistics))
+    return graph
+
+
+def _bits(common: CommonMeta) -> int:
+    weight = common.parameters.get("weight")
+    formats = [t.format for t in common.inputs[:1]] + [weight.format if weight else None]
+    product = 1
+    for format in formats:
+        product *= format.width if format is not None else _FLOAT_BITS
+    return product

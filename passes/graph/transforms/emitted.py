@@ -1,0 +1,199 @@
+"""What an emitted folder is made from: netlist, manifest and the text of the top."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import tempfile
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+
+import jinja2
+
+from chop.ir.graph import MaseGraph
+from chop.ir.manifest import LayerEntry, Manifest
+from chop.ir.meta import hardware_of
+from chop.ops.annotate import common_of
+from chop.ops.base import RomOptions
+from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
+from chop.schedule.netlist import Netlist, build_netlist
+from chop.schedule.plan import Plan, make_plan
+from chop.schedule.units import Dataflow, Unit, dataflow_of
+
+__all__ = ["Design", "design_of", "library_sources", "write_text"]
+
+_LIBRARY = ("arith", "layers", "memory", "stream")
+_COLUMNS = ("node", "operator", "in", "out", "lanes", "cycles", "first", "multipliers")
+
+
+@dataclass(frozen=True, slots=True)
+class Design:
+    """A scheduled graph, ready to be written."""
+
+    netlist: Netlist
+    manifest: Manifest
+
+    def top_text(self) -> str:
+        """Returns the SystemVerilog of the top module."""
+        m = self.manifest
+        chain = " -> ".join(
+            ["x".join(map(str, m.inputs[0].shape))]
+            + ["x".join(map(str, layer.out_shape)) for layer in m.layers if layer.macs]
+        )
+        title = f"{m.name}: {chain}, {m.multipliers} multipliers"
+        summary = (
+            f"A sample every {m.predicted_initiation_interval} cycles; the first output "
+            f"{m.predicted_latency_cycles} cycles after the first input."
+        )
+        template = jinja2.Environment(
+            undefined=jinja2.StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
+            keep_trailing_newline=True,
+        ).from_string((files("chop.hw") / "templates/top.sv.j2").read_text(encoding="utf-8"))
+        return template.render(
+            net=self.netlist,
+            title=title,
+            table=_table(m.layers),
+            summary=summary,
+            config_hash=m.config_hash,
+            weights_hash=m.weights_hash,
+        )
+
+
+def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design:
+    """Returns the design of a graph, scheduling it with the defaults when that has not been done."""
+    if "add_hardware_metadata" not in graph.history:
+        graph = add_hardware_metadata_analysis_pass(graph, None)
+    report = graph.info["add_hardware_metadata"]
+    dataflow = dataflow_of(graph)
+    nodes = {node.name: node for node in graph.fx_graph.nodes}
+    foldings = {unit.node: hardware_of(nodes[unit.node]).folding for unit in dataflow.units}
+    # ROM files of several designs in one simulation must not collide.
+    rom = RomOptions(report["rom_style"], prefix="" if top == "top" else f"{top}_")
+    plan = make_plan(dataflow, foldings, rom)
+    netlist = build_netlist(dataflow, plan, top)
+    layers = tuple(_layer(unit, plan) for unit in dataflow.units)
+    manifest = Manifest(
+        name=name,
+        top=top,
+        rounding=report["rounding"],
+        inputs=netlist.inputs,
+        outputs=netlist.outputs,
+        streams=netlist.streams,
+        layers=layers,
+        multipliers=report["multipliers"],
+        ideal_initiation_interval=_ideal(dataflow, plan),
+        predicted_initiation_interval=plan.initiation_interval,
+        predicted_latency_cycles=plan.latency_cycles,
+        rtl=(f"rtl/{top}.sv", *(f"rtl/{path.name}" for path in library_sources(netlist))),
+        testbench=(),
+        rom=tuple(memory.file for memory in netlist.memories),
+        config_hash=config_hash,
+        weights_hash=_weights_hash(graph),
+    )
+    return Design(netlist, manifest)
+
+
+def library_sources(netlist: Netlist) -> list[Path]:
+    """Returns the files of the library that the netlist instantiates, packages first."""
+    root = Path(str(files("chop.hw")))
+    known = {path.stem: path for folder in _LIBRARY for path in (root / folder).glob("*.sv")}
+    wanted = sorted({instance.module for instance in netlist.instances})
+    found: set[str] = set()
+    while wanted:
+        word = wanted.pop()
+        if word not in found:
+            found.add(word)
+            text = re.sub(r"//[^\n]*", "", known[word].read_text(encoding="utf-8"))
+            wanted += [w for w in re.findall(r"\bchop_\w+", text) if w in known]
+    return [known[word] for word in sorted(found, key=lambda w: (not w.endswith("_pkg"), w))]
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one step, so that a reader never sees half of it."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent)
+    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+        file.write(text)
+    Path(name).chmod(0o644)
+    Path(name).replace(path)
+
+
+def _ideal(dataflow: Dataflow, plan: Plan) -> int:
+    """The largest of MACs / multipliers over the layers and of beats per sample over the ports."""
+    layers = [
+        -(-unit.op.macs(unit.site.attributes, unit.site.exact) // folding.multipliers)
+        for unit in dataflow.units
+        if (folding := plan.units[unit.node].build.folding).multipliers
+    ]
+    ports = [dataflow.inputs[n].elements // lanes for n, lanes in plan.input_lanes.items()]
+    for stream in dataflow.outputs.values():
+        known = plan.units.get(stream)
+        lanes = known.build.folding.out_lanes if known else plan.input_lanes[stream]
+        ports.append(dataflow.stream_type(stream).elements // lanes)
+    return max(layers + ports)
+
+
+def _layer(unit: Unit, plan: Plan) -> LayerEntry:
+    done = plan.units[unit.node]
+    folding, site = done.build.folding, unit.site
+    cost = unit.op.cost(site, done.build)
+    return LayerEntry(
+        node=unit.node,
+        operator=unit.op.name,
+        module=unit.op.bind(site, done.build).module,
+        in_shape=site.inputs[0].shape,
+        in_format=str(site.inputs[0].fixed),
+        out_shape=site.output.shape,
+        out_format=str(site.output.fixed),
+        in_lanes=folding.in_lanes,
+        out_lanes=folding.out_lanes,
+        cycles=folding.cycles,
+        first_output_cycle=done.first_output_cycle,
+        multipliers=folding.multipliers,
+        parameters=sum(p.values.size for p in site.parameters.values()),
+        macs=unit.op.macs(site.attributes, site.exact),
+        luts=cost.luts,
+        ffs=cost.ffs,
+        dsps=cost.dsps,
+        brams=cost.brams,
+    )
+
+
+def _weights_hash(graph: MaseGraph) -> str:
+    digest = hashlib.sha256()
+    for node in graph.fx_graph.nodes:
+        for name, parameter in sorted(common_of(node).parameters.items()):
+            digest.update(f"{node.name}.{name}:{parameter.format}".encode())
+            digest.update(parameter.values.tobytes())
+    return digest.hexdigest()[:16]
+
+
+def _table(layers: tuple[LayerEntry, ...]) -> list[str]:
+    rows = [_COLUMNS]
+    for layer in layers:
+        shapes = ("x".join(map(str, shape)) for shape in (layer.in_shape, layer.out_shape))
+        ins, outs = shapes
+        rows.append(
+            (
+                layer.node,
+                layer.operator,
+                f"{ins} {layer.in_format}",
+                f"{outs} {layer.out_format}",
+                f"{layer.in_lanes} x {layer.out_lanes}" if layer.macs else str(layer.out_lanes),
+                str(layer.cycles),
+                str(layer.first_output_cycle),
+                str(layer.multipliers or "-"),
+            )
+        )
+    widths = [max(len(row[i]) for row in rows) for i in range(len(_COLUMNS))]
+    return [
+        "  ".join(
+            cell.ljust(width) if i < 5 else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ).rstrip()
+        for row in rows
+    ]

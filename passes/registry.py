@@ -1,0 +1,43 @@
+"""The passes by name: one table for Python, TOML and `chop list passes`."""
+
+from __future__ import annotations
+
+import importlib
+from types import MappingProxyType
+from typing import cast
+
+from chop.errors import ConfigError, did_you_mean
+from chop.passes.contract import Pass
+
+__all__ = ["PASSES", "resolve"]
+
+_ANALYSIS = "chop.passes.graph.analysis"
+_TRANSFORMS = "chop.passes.graph.transforms"
+
+PASSES = MappingProxyType(
+    {
+        "init_metadata": f"{_ANALYSIS}.init_metadata:init_metadata_analysis_pass",
+        "add_common_metadata": f"{_ANALYSIS}.add_metadata:add_common_metadata_analysis_pass",
+        "add_software_metadata": f"{_ANALYSIS}.add_metadata:add_software_metadata_analysis_pass",
+        "add_hardware_metadata": f"{_ANALYSIS}.add_hardware:add_hardware_metadata_analysis_pass",
+        "verify_metadata": f"{_ANALYSIS}.verify:verify_metadata_analysis_pass",
+        "report_graph": f"{_ANALYSIS}.report:report_graph_analysis_pass",
+        "profile_statistics": f"{_ANALYSIS}.profile:profile_statistics_analysis_pass",
+        "plot_graph": f"{_ANALYSIS}.plot:plot_graph_analysis_pass",
+        "fold_batch_norm": f"{_TRANSFORMS}.fold_batch_norm:fold_batch_norm_transform_pass",
+        "quantize": f"{_TRANSFORMS}.quantize:quantize_transform_pass",
+        "emit_verilog_top": f"{_TRANSFORMS}.emit:emit_verilog_top_transform_pass",
+        "emit_internal_rtl": f"{_TRANSFORMS}.emit:emit_internal_rtl_transform_pass",
+        "emit_bram": f"{_TRANSFORMS}.emit:emit_bram_transform_pass",
+        "emit_verilog_tb": f"{_TRANSFORMS}.emit:emit_verilog_tb_transform_pass",
+    }
+)
+
+
+def resolve(name: str) -> Pass:
+    """Returns the pass of that name. Raises ConfigError with the nearest one."""
+    try:
+        module, function = PASSES[name].split(":")
+    except KeyError:
+        raise ConfigError(f"no pass '{name}'{did_you_mean(name, PASSES)}") from None
+    return cast(Pass, getattr(importlib.import_module(module), function))
