@@ -11,9 +11,10 @@ Counts are read from Yosys' netlist, before packing:
     xcup    and LUT RAM by the LUTs they take                                  RAMB36
 
 A LUT RAM counts with the LUTs that its write port blocks, as nextpnr counts it. The multiplexers
-that join LUTs into wider ones and the carry chains beside them (PFUMX, L6MUX21, MUX2_LUT5-8, MUXF7-9,
-CARRY4/8, SB_CARRY) are hard logic of their own: no LUTs. Inverters of an AMD part mostly vanish
-into LUTs later, and Vivado puts two small LUTs into one LUT6_2: there the count is an upper bound.
+that join LUTs into wider ones and the carry chains beside LUTs (PFUMX, L6MUX21, MUX2_LUT5-8,
+MUXF7-9, CARRY4/8, SB_CARRY) are hard logic of their own: no LUTs. The inverters of an AMD part
+mostly vanish into LUTs later, and Vivado puts two small LUTs into one LUT6_2: there the count is
+an upper bound.
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from chop.errors import ConfigError, VerifyError, did_you_mean
 
 __all__ = [
     "TARGETS",
+    "Family",
     "Resources",
     "Router",
     "Target",
