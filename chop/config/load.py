@@ -82,6 +82,8 @@ def _override(table: Table, override: str) -> None:
                 f"override '{override}': '{key}' is not a TOML key: {error}"
             ) from error
     passes = table.get("passes")
+    if "passes" in change and passes is None:
+        raise ConfigError(f"override '{override}': no list of passes to change; give a --config")
     if "passes" in change and isinstance(change["passes"], dict) and isinstance(passes, list):
         for name, arguments in change.pop("passes").items():
             _merge(_pass_named(passes, name, override), arguments)

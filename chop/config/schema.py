@@ -28,12 +28,16 @@ class _Section(BaseModel):
 
 
 class ModelConfig(_Section):
-    """Where the model comes from: a registered name, "file.py:function" or a saved graph."""
+    """Where the model comes from: a registered name, "file.py:function" or a saved graph.
+
+    `inputs` is the shape of one sample of every input, for a job without a data set.
+    """
 
     name: str | None = None
     path: str | None = None
     graph: str | None = None
     arguments: dict[str, object] = {}
+    inputs: list[list[Count]] = []
 
     @model_validator(mode="after")
     def _one_source(self) -> ModelConfig:

@@ -1,0 +1,53 @@
+# What a fresh machine needs: Python 3.11 or newer with venv, g++, make and perl. The rest comes with pip.
+#
+#   make run        the main job: train, quantise, emit, simulate and report configs/digits_mlp.toml
+#   make test       every test
+#   make sim        cocotb + Verilator on the RTL emitted last, or on BUILD=dir
+#   make lint | typecheck | bench | clean
+
+PYTHON ?= python3
+CONFIG ?= configs/digits_mlp.toml
+BUILD ?= $(shell cat build/.last 2>/dev/null)
+WORKERS ?= 2
+
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: run test sim lint typecheck bench setup clean
+.DELETE_ON_ERROR:
+
+run: $(STAMP)
+	$(BIN)/chop transform --config $(CONFIG)
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n $(WORKERS) tests
+
+sim: $(STAMP)
+	@test -n "$(BUILD)" || { echo "nothing was emitted here yet: run 'make run', or name BUILD=dir" >&2; exit 2; }
+	$(MAKE) -C $(BUILD) sim PYTHON=$(CURDIR)/$(BIN)/python
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+# passes/, hw/ and configs/ install as subpackages of chop; mypy reads a tree of links in that shape.
+typecheck: $(STAMP)
+	rm -rf .typecheck
+	mkdir -p .typecheck/chop
+	ln -s $(CURDIR)/chop/* $(CURDIR)/passes $(CURDIR)/hw $(CURDIR)/configs .typecheck/chop/
+	MYPYPATH=.typecheck $(BIN)/mypy .typecheck/chop tests benchmarks
+
+bench: $(STAMP)
+	$(BIN)/python benchmarks/run.py
+
+setup: $(STAMP)
+
+# setuptools first, at its pinned version: the build of chop itself then needs nothing unpinned.
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt setuptools
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-build-isolation --editable '.[dev]'
+	touch $@
+
+clean:
+	rm -rf build runs .typecheck .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -1,0 +1,178 @@
+"""Values as tables on standard output: readable at 80 columns, and in a pipe."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Literal, Protocol
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from chop.flows.report import Accuracy, JobReport, SimulationSummary
+    from chop.ir.manifest import LayerEntry, Manifest
+    from chop.synth.synthesize import SynthesisReport
+
+__all__ = [
+    "print_accuracy",
+    "print_report",
+    "print_simulations",
+    "print_summary",
+    "print_synthesis",
+    "print_table",
+]
+
+# A pipe has no width; this is that of a page.
+_PIPE_COLUMNS = 100
+
+
+def print_table(
+    title: str,
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str]],
+    right: Sequence[str] = (),
+) -> None:
+    """Prints one table; the columns named in `right` are aligned to the right."""
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for header in headers:
+        justify: Literal["left", "right"] = "right" if header in right else "left"
+        table.add_column(header, justify=justify, overflow="fold")
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def print_report(report: JobReport) -> None:
+    """Prints what each layer takes and what the whole design does."""
+    print_table(
+        f"{report.name}: layers (LUT, FF, DSP, BRAM estimated)",
+        ("node", "op", "in", "out", "lanes", "cycles", "MACs", "LUT", "FF", "DSP", "BRAM"),
+        [_layer_row(layer) for layer in report.layers],
+        right=("lanes", "cycles", "MACs", "LUT", "FF", "DSP", "BRAM"),
+    )
+    rows = [("emitted", report.directory), ("multipliers", f"{report.multipliers:,}")]
+    if report.accuracy is not None:
+        rows += _accuracy_rows(report.accuracy)
+    rows += _simulation_rows(report.simulations, report)
+    if report.synthesis is not None:
+        rows += _synthesis_rows(report.synthesis)
+    print_summary(report.name, rows)
+
+
+def print_accuracy(name: str, accuracy: Accuracy) -> None:
+    """Prints the accuracies of the float model and of the integer reference."""
+    print_summary(name, _accuracy_rows(accuracy))
+
+
+def print_simulations(manifest: Manifest, runs: Sequence[SimulationSummary]) -> None:
+    """Prints what the runs of one design measured."""
+    print_summary(manifest.name, _simulation_rows(runs, manifest))
+
+
+def print_synthesis(name: str, report: SynthesisReport) -> None:
+    """Prints what the design takes on its target."""
+    print_summary(name, _synthesis_rows(report))
+
+
+class _Predictions(Protocol):
+    """What a report and a manifest both say about timing."""
+
+    @property
+    def ideal_initiation_interval(self) -> int: ...
+    @property
+    def predicted_initiation_interval(self) -> int: ...
+    @property
+    def predicted_latency_cycles(self) -> int: ...
+
+
+def _layer_row(layer: LayerEntry) -> tuple[str, ...]:
+    def shape(sizes: tuple[int, ...]) -> str:
+        return "x".join(map(str, sizes))
+
+    return (
+        layer.node,
+        layer.operator,
+        f"{shape(layer.in_shape)} {layer.in_format}",
+        f"{shape(layer.out_shape)} {layer.out_format}",
+        f"{layer.in_lanes}x{layer.out_lanes}",
+        *(
+            f"{value:,}"
+            for value in (
+                layer.cycles,
+                layer.macs,
+                layer.luts,
+                layer.ffs,
+                layer.dsps,
+                layer.brams,
+            )
+        ),
+    )
+
+
+def _accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
+    points = 100 * (accuracy.integer_accuracy - accuracy.float_accuracy)
+    return [
+        ("samples", f"{accuracy.samples:,}"),
+        ("float accuracy", f"{100 * accuracy.float_accuracy:.2f} %"),
+        ("integer accuracy", f"{100 * accuracy.integer_accuracy:.2f} % ({points:+.2f} points)"),
+    ]
+
+
+def _simulation_rows(
+    runs: Sequence[SimulationSummary], predicted: _Predictions
+) -> list[tuple[str, str]]:
+    rows = []
+    for run in runs:
+        stalls = f"stalls {run.stall_probability:g}" if run.stall_probability else "no stalls"
+        found = "standing still" if run.deadlock else f"{run.mismatches:,} mismatches"
+        speed = f"{run.cycles / run.seconds:,.0f} cycles/s" if run.seconds else "-"
+        rows.append(
+            (
+                f"RTL, {stalls}",
+                f"{found} in {run.elements:,} outputs; {run.cycles:,} cycles, {speed}",
+            )
+        )
+    free = [run for run in runs if not run.stall_probability]
+    measured = f"{free[0].initiation_interval:g}" if free else "-"
+    latency = f"{free[0].latency_cycles:,}" if free else "-"
+    rows += [
+        (
+            "interval (cycles)",
+            f"ideal {predicted.ideal_initiation_interval:,}, "
+            f"predicted {predicted.predicted_initiation_interval:,}, measured {measured}",
+        ),
+        (
+            "first output (cycles)",
+            f"predicted {predicted.predicted_latency_cycles:,}, measured {latency}",
+        ),
+    ]
+    return rows
+
+
+def _synthesis_rows(report: SynthesisReport) -> list[tuple[str, str]]:
+    fmax = "-" if report.fmax_mhz is None else f"{report.fmax_mhz:.1f} MHz"
+    return [
+        (
+            report.target,
+            f"{report.luts:,} LUT, {report.ffs:,} FF, {report.dsps:,} DSP, {report.brams:,} BRAM",
+        ),
+        ("Fmax", f"{fmax} ({report.fmax_note})"),
+    ]
+
+
+def print_summary(title: str, rows: Iterable[tuple[str, str]]) -> None:
+    """Prints facts, one a line."""
+    table = Table(
+        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False
+    )
+    for row in rows:
+        table.add_row(*row)
+    _console().print(table)
+
+
+def _console() -> Console:
+    # Where there is no terminal, rich would take 80 columns, too few for the table of layers.
+    width = shutil.get_terminal_size((_PIPE_COLUMNS, 24)).columns
+    return Console(width=width, markup=False, highlight=False, emoji=False)

