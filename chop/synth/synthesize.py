@@ -177,7 +177,7 @@ def synthesize_design(
     """Synthesises an emitted folder for a target and returns what it takes.
 
     Args:
-        directory: the emitted folder; results go to its synth/<target>/.
+        directory: the emitted folder; results go to its synth/results/<target>/.
         target: a name of `chop.synth.targets.TARGETS`.
         place_and_route: also ask nextpnr for the clock, where it has the device.
         timeout_seconds: of each tool.
