@@ -13,7 +13,7 @@ import typer
 
 from chop.cli.options import Json
 
-__all__ = ["Kind", "doctor", "list_names"]
+__all__ = ["LISTINGS", "Entry", "Kind", "doctor", "list_names"]
 
 
 class Kind(StrEnum):
@@ -28,7 +28,9 @@ class Kind(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
-class _Entry:
+class Entry:
+    """One row of a list."""
+
     name: str
     summary: str
 
@@ -37,7 +39,7 @@ def list_names(
     kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False
 ) -> None:
     """List what there is, by name."""
-    entries = _LISTINGS[kind]()
+    entries = LISTINGS[kind]()
     if as_json:
         print(json.dumps([{"name": e.name, "summary": e.summary} for e in entries], indent=2))
         return
@@ -86,53 +88,53 @@ def doctor(as_json: Json = False) -> None:
         raise ToolError(f"tools missing: {', '.join(missing)}; see 'chop doctor'")
 
 
-def _from_table(table: Mapping[str, str]) -> list[_Entry]:
+def _from_table(table: Mapping[str, str]) -> list[Entry]:
     """Entries of a registry "name" -> "module:attribute", told by their docstrings."""
     entries = []
     for name, home in sorted(table.items()):
         module, attribute = home.split(":")
         documented = getattr(importlib.import_module(module), attribute)
-        entries.append(_Entry(name, (documented.__doc__ or "").strip().splitlines()[0]))
+        entries.append(Entry(name, (documented.__doc__ or "").strip().splitlines()[0]))
     return entries
 
 
-def _passes() -> list[_Entry]:
+def _passes() -> list[Entry]:
     from chop.passes.registry import PASSES
 
     return _from_table(PASSES)
 
 
-def _models() -> list[_Entry]:
+def _models() -> list[Entry]:
     from chop.models.registry import MODELS
 
     return _from_table(MODELS)
 
 
-def _datasets() -> list[_Entry]:
+def _datasets() -> list[Entry]:
     from chop.datasets.registry import DATASETS
 
     return _from_table(DATASETS)
 
 
-def _operators() -> list[_Entry]:
+def _operators() -> list[Entry]:
     from chop.ops.registry import operators
 
-    return [_Entry(op.name, op.summary) for op in operators()]
+    return [Entry(op.name, op.summary) for op in operators()]
 
 
-def _formats() -> list[_Entry]:
+def _formats() -> list[Entry]:
     from chop.formats.registry import FORMATS
 
-    return [_Entry(name, summary) for name, summary in FORMATS.items()]
+    return [Entry(name, summary) for name, summary in FORMATS.items()]
 
 
-def _targets() -> list[_Entry]:
+def _targets() -> list[Entry]:
     from chop.synth.targets import TARGETS
 
-    return [_Entry(target.name, target.summary) for target in TARGETS.values()]
+    return [Entry(target.name, target.summary) for target in TARGETS.values()]
 
 
-_LISTINGS: Mapping[Kind, Callable[[], list[_Entry]]] = {
+LISTINGS: dict[Kind, Callable[[], list[Entry]]] = {
     Kind.PASSES: _passes,
     Kind.OPERATORS: _operators,
     Kind.FORMATS: _formats,

@@ -36,12 +36,12 @@ def load_config(
     read, an unknown key, a wrong value or an override without a place to go.
     """
     table, who = _read(source)
-    for override in overrides:
-        _override(table, override)
     if model is not None:
         table["model"] = _model_table(model, table.get("model"))
         if source is None:
-            table.setdefault("name", _model_name(model))
+            table["name"] = _model_name(model)
+    for override in overrides:
+        _override(table, override)
     if "passes" in table:
         table["passes"] = _pass_list(table["passes"], who)
     return parse_section(Config, table, who)

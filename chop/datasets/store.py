@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
+import warnings
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from zipfile import BadZipFile
@@ -65,13 +66,15 @@ def _fetch(
 
     try:
         # The .npz is the cache; scikit-learn's own would keep a second copy.
-        with tempfile.TemporaryDirectory() as scratch:
+        with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
+            # It warns before it tries again; the error below says it once.
+            warnings.simplefilter("ignore")
             bunch = fetch_openml(
                 data_id=openml_id,
                 as_frame=False,
                 parser="liac-arff",
                 data_home=scratch,
-                n_retries=0,
+                n_retries=1,
             )
     except (OSError, ValueError) as error:
         reason = getattr(error, "reason", error)

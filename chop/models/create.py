@@ -96,10 +96,12 @@ def _check_arguments(
 
 
 def _saved_graph(path: str, arguments: Mapping[str, object]) -> nn.Module:
-    from chop.ir.graph import MaseGraph
+    from chop.ir.serialize import load_graph
 
     if arguments:
         raise ConfigError(f"graph '{path}': a saved graph takes no arguments; remove them")
     if not Path(path).is_file():
-        raise ConfigError(f"graph '{path}': no such file; save one with MaseGraph.save")
-    return MaseGraph.load(Path(path)).model
+        raise ConfigError(
+            f"graph '{path}': no such file; save_graph of chop.ir.serialize makes one"
+        )
+    return load_graph(Path(path)).model

@@ -195,6 +195,14 @@ def test_a_wrong_override_is_one_line(override: str, message: str) -> None:
     assert str(caught.value) == message
 
 
+def test_an_override_of_passes_needs_a_list() -> None:
+    with pytest.raises(ConfigError) as caught:
+        load_config(None, ["passes.quantize.by=name"])
+    assert str(caught.value) == (
+        "override 'passes.quantize.by=name': no list of passes to change; give a --config"
+    )
+
+
 def test_a_file_that_cannot_be_read_is_one_line(tmp_path: Path) -> None:
     missing = tmp_path / "missing.toml"
     with pytest.raises(ConfigError) as caught:
