@@ -1,0 +1,7 @@
+"""Every tested module, in every tested shape."""
+
+from __future__ import annotations
+
+from tests.rtl import rtl_layers, rtl_streams
+
+CASES = (*rtl_streams.CASES, *rtl_layers.CASES)

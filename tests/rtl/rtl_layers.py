@@ -1,0 +1,318 @@
+"""Cases of the layers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from tests.rtl.rtl_case import Case, Cast, Signal, element, layer_ports, rom_file
+from tests.rtl.rtl_models import (
+    Beat,
+    Elastic,
+    Linear,
+    LinearShape,
+    Register,
+    pack,
+    round_saturate,
+    split,
+)
+
+
+def _linear(
+    ins: tuple[int, int],
+    outs: tuple[int, int],
+    depths: tuple[int, int] | None = None,
+    *,
+    stationary: bool = False,
+    signed: bool = True,
+    widths: tuple[int, int, int, int] = (4, 4, 8, 12),
+    shift: int = 0,
+    levels: int = 1,
+    rom: int = 1,
+    bias: bool = True,
+    style: str = "auto",
+) -> Case:
+    """Features and lanes of both sides, (InDepth, OutDepth), widths of x, weight, bias, y."""
+    (features_in, in_lanes), (features_out, out_lanes) = ins, outs
+    in_beats, out_beats = features_in // in_lanes, features_out // out_lanes
+    x_width, weight_width, bias_width, y_width = widths
+    latency = rom + 2 + -(-(in_lanes - 1).bit_length() // levels)
+    in_depth, out_depth = depths or (1 if stationary else in_beats, latency + 1)
+    weight = [
+        [element(weight_width, True) for _ in range(features_in)] for _ in range(features_out)
+    ]
+    biases = [element(bias_width, True) for _ in range(features_out)] if bias else None
+
+    def word(beat: int, group: int) -> int:
+        rows = weight[group * out_lanes : (group + 1) * out_lanes]
+        columns = slice(beat * in_lanes, (beat + 1) * in_lanes)
+        return pack([w for row in rows for w in row[columns]], weight_width)
+
+    steps = (
+        [(i, o) for i in range(in_beats) for o in range(out_beats)]
+        if stationary
+        else [(i, o) for o in range(out_beats) for i in range(in_beats)]
+    )
+    weight_file, roms = rom_file(
+        "w", [word(*s) for s in steps], in_lanes * out_lanes * weight_width
+    )
+    params: dict[str, int | str] = {
+        "InFeatures": features_in,
+        "OutFeatures": features_out,
+        "InLanes": in_lanes,
+        "OutLanes": out_lanes,
+        "InWidth": x_width,
+        "InSigned": int(signed),
+        "WeightWidth": weight_width,
+        "BiasWidth": bias_width,
+        "OutWidth": y_width,
+        "ProductShift": shift,
+        "InputStationary": int(stationary),
+        "InDepth": in_depth,
+        "OutDepth": out_depth,
+        "LevelsPerStage": levels,
+        "RomLatency": rom,
+        "RomStyle": style,
+        "WeightFile": weight_file,
+        "HasBias": int(bias),
+    }
+    if biases is not None:
+        words = [pack(biases[o * out_lanes :][:out_lanes], bias_width) for o in range(out_beats)]
+        params["BiasFile"], more = rom_file("b", words, out_lanes * bias_width)
+        roms |= more
+    shape = LinearShape(
+        weight,
+        biases,
+        in_lanes,
+        out_lanes,
+        x_width,
+        signed,
+        y_width,
+        shift,
+        stationary,
+        in_depth,
+        out_depth,
+        latency,
+    )
+    x, y = Signal("x", in_lanes, x_width), Signal("y", out_lanes, y_width)
+    return Case("chop_linear", params, lambda: Linear(shape), layer_ports(), (x,), (y,), roms=roms)
+
+
+def _elementwise(
+    module: str, cast: Cast, lanes: int, exact: Callable[[int], int], **extra: int | str
+) -> Case:
+    def function(beat: Beat) -> Beat:
+        elements = split(beat, lanes, cast.in_width, cast.in_signed)
+        return pack([cast.finish(exact(v)) for v in elements], cast.out_width)
+
+    x, y = Signal("x", lanes, cast.in_width), Signal("y", lanes, cast.out_width)
+    params = {"Lanes": lanes, **cast.parameters(), **extra}
+    return Case(module, params, lambda: Register(function), layer_ports(), (x,), (y,))
+
+
+def _cast(cast: Cast, lanes: int = 2) -> Case:
+    return _elementwise("chop_cast", cast, lanes, lambda v: v)
+
+
+def _relu(cast: Cast, lanes: int = 2) -> Case:
+    return _elementwise("chop_relu", cast, lanes, lambda v: max(v, 0))
+
+
+def _leaky(cast: Cast, slope_shift: int) -> Case:
+    def exact(v: int) -> int:
+        return v << slope_shift if v >= 0 else v
+
+    return _elementwise("chop_leaky_relu", cast, 2, exact, SlopeShift=slope_shift)
+
+
+def _clamp(cast: Cast, low: int | None, high: int | None) -> Case:
+    def exact(v: int) -> int:
+        v = v if low is None else max(v, low)
+        return v if high is None else min(v, high)
+
+    def literal(v: int | None) -> str:
+        return f"64'h{(v or 0) & ((1 << 64) - 1):016x}"
+
+    return _elementwise(
+        "chop_clamp",
+        cast,
+        2,
+        exact,
+        HasLow=int(low is not None),
+        Low=literal(low),
+        HasHigh=int(high is not None),
+        High=literal(high),
+    )
+
+
+def _affine(
+    cast: Cast,
+    lanes: int,
+    channels: int,
+    *,
+    weight_width: int = 4,
+    bias_width: int = 6,
+    shift: int = 0,
+    has_weight: bool = True,
+    has_bias: bool = True,
+) -> Case:
+    beats = channels // lanes
+    weight = [element(weight_width, True) if has_weight else 1 for _ in range(channels)]
+    bias = [element(bias_width, True) if has_bias else 0 for _ in range(channels)]
+    roms: dict[str, str] = {}
+    params: dict[str, int | str] = {
+        "Lanes": lanes,
+        "Channels": channels,
+        **cast.parameters(),
+        "WeightWidth": weight_width,
+        "BiasWidth": bias_width,
+        "ProductShift": shift,
+        "HasWeight": int(has_weight),
+        "HasBias": int(has_bias),
+    }
+    for kind, used, values, width in (
+        ("Weight", has_weight, weight, weight_width),
+        ("Bias", has_bias, bias, bias_width),
+    ):
+        if used:
+            words = [pack(values[k * lanes :][:lanes], width) for k in range(beats)]
+            params[f"{kind}File"], more = rom_file(kind[0].lower(), words, lanes * width)
+            roms |= more
+
+    def function(position: int, beat: Beat) -> Beat:
+        elements = split(beat, lanes, cast.in_width, cast.in_signed)
+        start = position * lanes
+        exact = [
+            ((v * weight[start + k]) << shift) + bias[start + k] for k, v in enumerate(elements)
+        ]
+        return pack([cast.finish(v) for v in exact], cast.out_width)
+
+    x, y = Signal("x", lanes, cast.in_width), Signal("y", lanes, cast.out_width)
+    return Case(
+        "chop_channel_affine",
+        params,
+        lambda: Elastic(function, beats),
+        layer_ports(),
+        (x,),
+        (y,),
+        roms=roms,
+    )
+
+
+def _add(
+    a: tuple[int, bool, int],
+    b: tuple[int, bool, int],
+    out: tuple[int, bool],
+    *,
+    negate: bool = False,
+    right: int = 0,
+    rounding: int = 0,
+) -> Case:
+    """Width, signedness and left shift of a and b; width and signedness of y."""
+    lanes = 2
+
+    def function(a_beat: Beat, b_beat: Beat) -> Beat:
+        pairs = zip(split(a_beat, lanes, *a[:2]), split(b_beat, lanes, *b[:2]), strict=True)
+        sums = [(u << a[2]) + (-1 if negate else 1) * (v << b[2]) for u, v in pairs]
+        return pack([round_saturate(s, right, 0, rounding, *out) for s in sums], out[0])
+
+    params = {
+        "Lanes": lanes,
+        "AWidth": a[0],
+        "ASigned": int(a[1]),
+        "BWidth": b[0],
+        "BSigned": int(b[1]),
+        "AShiftLeft": a[2],
+        "BShiftLeft": b[2],
+        "BNegate": int(negate),
+        "OutWidth": out[0],
+        "OutSigned": int(out[1]),
+        "ShiftRight": right,
+        "Rounding": rounding,
+    }
+    sources = (Signal("a", lanes, a[0]), Signal("b", lanes, b[0]))
+    return Case(
+        "chop_add",
+        params,
+        lambda: Register(function, ("a", "b")),
+        layer_ports("ab"),
+        sources,
+        (Signal("y", lanes, out[0]),),
+    )
+
+
+_LINEAR = (
+    # NI and NO in every combination of one and several, both dataflows.
+    _linear((4, 4), (4, 4)),
+    _linear((4, 4), (6, 2)),
+    _linear((6, 2), (4, 4)),
+    _linear((6, 2), (6, 2)),
+    _linear((4, 4), (6, 2), stationary=True),
+    _linear((6, 2), (4, 4), stationary=True),
+    _linear((6, 2), (6, 2), stationary=True),
+    _linear((4, 4), (4, 4), stationary=True),
+    # Two groups: the shortest distance between a partial sum's write and its read.
+    _linear((6, 2), (4, 2), stationary=True),
+    _linear((6, 1), (4, 2), (3, 2), stationary=True, signed=False),
+    # Every depth changes the timing.
+    _linear((6, 2), (6, 2), (3, 1)),
+    _linear((6, 2), (6, 2), (4, 2)),
+    _linear((6, 2), (6, 2), (6, 3), stationary=True),
+    _linear((6, 2), (6, 2), (1, 1), stationary=True),
+    _linear((4, 4), (4, 4), (1, 1)),
+    _linear((4, 4), (4, 4), (2, 5)),
+    _linear((5, 1), (3, 1), (7, 4)),
+    # Memory latency, tree registers, lanes that are no power of two.
+    _linear((6, 3), (6, 2), rom=2),
+    _linear((6, 3), (6, 2), rom=2, levels=2, stationary=True),
+    _linear((10, 5), (3, 3), levels=2),
+    _linear((8, 8), (2, 1), levels=3, rom=2, style="block"),
+    _linear((1, 1), (1, 1)),
+    # Numbers: unsigned input, shifted products, no bias, sums that wrap, products that do.
+    _linear((6, 2), (6, 2), signed=False),
+    _linear((6, 2), (6, 2), shift=3, widths=(4, 4, 14, 14)),
+    _linear((6, 2), (6, 2), bias=False),
+    _linear((6, 2), (6, 2), bias=False, stationary=True, style="logic"),
+    _linear((6, 3), (6, 2), widths=(8, 8, 10, 20)),
+    _linear((6, 3), (6, 2), widths=(4, 4, 7, 7)),
+    _linear((6, 3), (6, 2), widths=(4, 4, 5, 5), shift=6),
+    _linear((6, 2), (2, 2), widths=(1, 1, 3, 6), signed=False),
+)
+
+_SIGNED = Cast(8, True, 5, True, 2)
+_UNSIGNED = Cast(8, False, 5, False, 3, 0, 2)
+
+CASES = (
+    *_LINEAR,
+    _cast(_SIGNED),
+    _cast(_UNSIGNED, 1),
+    _cast(Cast(4, True, 8, True, left=2), 3),
+    _relu(Cast(8, True, 5, False, 2)),
+    _relu(Cast(8, True, 8, True)),
+    _relu(Cast(8, False, 5, True, 1, 0, 1)),
+    _relu(Cast(4, True, 8, False, left=3)),
+    _leaky(Cast(8, True, 8, True, 3), 3),
+    _leaky(Cast(8, True, 6, True, 5, 0, 2), 2),
+    _leaky(Cast(6, False, 6, True, 4, 0, 1), 2),
+    _leaky(Cast(6, True, 8, True), 0),
+    _clamp(Cast(8, True, 8, True), -5, 37),
+    _clamp(Cast(8, True, 5, False, 1), 0, None),
+    _clamp(Cast(8, True, 8, True, 1, 0, 2), None, 20),
+    _clamp(Cast(8, False, 6, False, 2, 0, 1), 9, 200),
+    _clamp(Cast(6, True, 8, True), -40, 100),
+    _clamp(Cast(6, True, 8, True), 60, 100),
+    _clamp(Cast(6, True, 8, True), 10, -10),
+    _clamp(Cast(6, False, 10, True), -(1 << 40), 1 << 40),
+    _clamp(Cast(6, True, 8, True, left=1), None, None),
+    _affine(Cast(6, True, 8, True, 2), 2, 6),
+    _affine(Cast(6, False, 6, False, 3, 0, 1), 2, 4, shift=1),
+    _affine(Cast(6, True, 6, True, 3, 0, 2), 3, 3),
+    _affine(Cast(6, True, 8, True), 2, 6, has_weight=False),
+    _affine(Cast(6, False, 8, True), 1, 5, has_bias=False),
+    _affine(Cast(6, False, 8, True, left=1), 2, 6, has_weight=False, shift=2),
+    _affine(Cast(6, False, 8, True), 2, 2, has_weight=False, has_bias=False),
+    _affine(Cast(4, True, 12, True), 2, 4, bias_width=14),
+    _add((5, True, 0), (5, True, 0), (6, True)),
+    _add((5, True, 2), (6, False, 0), (6, True), right=2),
+    _add((5, False, 0), (4, True, 3), (6, False), negate=True, right=1, rounding=2),
+    _add((5, False, 1), (5, False, 0), (4, False), negate=True, right=1, rounding=1),
+)
