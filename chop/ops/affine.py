@@ -33,17 +33,11 @@ class AffineAttributes:
 def constant_operand(call: Call) -> tuple[torch.Tensor, bool]:
     """Returns the constant of a two-operand call and whether it is the first operand.
 
-    Raises UnsupportedOpError for two tensors that depend on the inputs, for a constant that varies
-    over the batch, or a scale factor alpha.
+    Raises UnsupportedOpError for a constant that varies over the batch, or a scale factor alpha.
     """
     if call.argument(2, "alpha", 1) != 1:
         raise call.refuse("alpha other than 1", "multiply the operand by it first")
     first, second = call.argument(0, "input"), call.argument(1, "other")
-    if isinstance(first, fx.Node) and isinstance(second, fx.Node):
-        raise call.refuse(
-            f"'{call.spelling}' of two tensors that depend on the inputs is not a chop operator",
-            "make one operand a constant",
-        )
     leading = not isinstance(first, fx.Node)
     value = torch.as_tensor(first if leading else second).detach().to(torch.get_default_dtype())
     rank = len(call.output_shape) + 1

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.utils import _pytree as pytree
 
 from chop.errors import ShapeError, UnsupportedOpError
 from chop.formats.rounding import Floats, Ints, Rounding
@@ -90,7 +91,7 @@ class Annotator:
 
     def _operator_meta(self, node: fx.Node) -> CommonMeta:
         module = module_of(self._graph, node)
-        op = find(node, module)
+        op = find(node, module, len(data_inputs(node)))
         call = self.call(node)
         _refuse_aliasing(call)
         attributes = op.read(call)
@@ -156,7 +157,7 @@ def record(graph: MaseGraph, inputs: Mapping[str, torch.Tensor]) -> dict[str, Fl
     with evaluating(graph.model):
         recorder.run(*(inputs[name] for name in graph.placeholders))
     return {
-        node.name: value.double().numpy()
+        node.name: value.detach().double().numpy()
         for node, value in recorder.env.items()
         if isinstance(value, torch.Tensor)
     }
@@ -180,8 +181,9 @@ def module_of(graph: MaseGraph, node: fx.Node) -> nn.Module | None:
 
 
 def data_inputs(node: fx.Node) -> list[fx.Node]:
-    """Returns the inputs of a node that are tensors which depend on the graph's inputs."""
-    return [n for n in node.all_input_nodes if common_of(n).carries_data]
+    """Returns the arguments of a node that are tensors which depend on the graph's inputs."""
+    arguments = pytree.tree_leaves((node.args, node.kwargs))
+    return [n for n in arguments if isinstance(n, fx.Node) and common_of(n).carries_data]
 
 
 def site_of(node: fx.Node) -> Site[Any]:
@@ -212,10 +214,10 @@ def run_in_integers(graph: MaseGraph, inputs: Mapping[str, Floats]) -> dict[str,
             floats[node] = inputs[str(node.target)]
         elif common.carries_data:
             op, sources = operator(common.operator), data_inputs(node)
-            if common.inputs[0].format is not None:
+            if all(t.format is not None for t in common.inputs):
                 integers[node] = op.evaluate(site_of(node), [integers[n] for n in sources])
-            elif common.output.format is not None:
-                integers[node] = common.output.format.to_integers(floats[sources[0]])
+            elif common.output.format is not None and len(sources) == 1:
+                integers[node] = op.enter(common.attributes, floats[sources[0]])
             elif op.is_layout:
                 floats[node] = op.evaluate(site_of(node), [floats[sources[0]]])  # type: ignore[list-item, assignment]
             else:

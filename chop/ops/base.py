@@ -11,7 +11,7 @@ import torch
 from torch import fx, nn
 
 from chop.errors import UnsupportedOpError
-from chop.formats.rounding import Ints, Rounding
+from chop.formats.rounding import Floats, Ints, Rounding
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Parameter, TensorType
 from chop.ops.timing import Flow, elastic
@@ -137,6 +137,8 @@ class Op(ABC, Generic[A]):
     summary: ClassVar[str]
     # nn.Module classes, functions and method names of torch that it stands for.
     targets: ClassVar[tuple[object, ...]]
+    # How many tensors it reads; operators of different arity may share targets (x + 1, x + y).
+    arity: ClassVar[int] = 1
     # SystemVerilog module that computes it; None where it is wires or nothing.
     module: ClassVar[str | None] = None
     # Whether its hardware can round its result to another format at no extra cost.
@@ -169,6 +171,10 @@ class Op(ABC, Generic[A]):
     def infer_float(self, attributes: A, output: TensorType) -> TensorType:
         """Returns the result's type where the input, or a constant, is in floating point."""
         return output
+
+    def enter(self, attributes: A, values: Floats) -> Ints:
+        """Returns the integers of real values: only a cast takes a tensor into fixed point."""
+        raise UnsupportedOpError(f"operator '{self.name}' takes no real values to integers")
 
     @abstractmethod
     def evaluate(self, site: Site[A], inputs: Sequence[Ints]) -> Ints:

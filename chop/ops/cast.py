@@ -9,7 +9,7 @@ import numpy as np
 from torch import nn
 
 from chop.formats.fixed import Fixed
-from chop.formats.rounding import Ints, Rounding
+from chop.formats.rounding import Floats, Ints, Rounding
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast as CastLayer
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
@@ -43,6 +43,9 @@ class Cast(Op[CastAttributes]):
 
     def infer_float(self, attributes: CastAttributes, output: TensorType) -> TensorType:
         return TensorType.of(output.shape, attributes.format, output.layout)
+
+    def enter(self, attributes: CastAttributes, values: Floats) -> Ints:
+        return attributes.format.to_integers(values, attributes.rounding)
 
     def evaluate(self, site: Site[CastAttributes], inputs: Sequence[Ints]) -> Ints:
         return self._cast(site, inputs[0])

@@ -22,8 +22,9 @@ __all__ = ["Linear"]
 
 # Additions between two registers of the adder tree.
 _LEVELS_PER_STAGE = 2
-# A ROM of more words than this goes to block RAM, whose output wants a register of its own.
-_LOGIC_ROM_WORDS = 64
+# A ROM of more words and bits than these goes to block RAM, whose output wants a register of its
+# own. Up to 32 words a bit costs one 6-input LUT or two 4-input ones, which no block RAM repays.
+_LOGIC_ROM_WORDS, _LOGIC_ROM_BITS = 32, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,9 +278,9 @@ def _bias_width(site: Site[LinearAttributes]) -> int:
 def _style(site: Site[LinearAttributes], build: Build) -> str:
     if build.rom.style != "auto":
         return build.rom.style
-    return (
-        "block" if build.folding.cycles // site.attributes.vectors > _LOGIC_ROM_WORDS else "logic"
-    )
+    words = build.folding.cycles // site.attributes.vectors
+    bits = words * build.folding.multipliers * site.parameters["weight"].format.width
+    return "block" if words > _LOGIC_ROM_WORDS and bits > _LOGIC_ROM_BITS else "logic"
 
 
 def _rom_latency(style: str) -> int:

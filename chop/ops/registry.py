@@ -23,6 +23,7 @@ from chop.ops.neg import NEG
 from chop.ops.relu import Relu
 from chop.ops.reshape import Reshape
 from chop.ops.sub import SUB
+from chop.ops.tensor_add import TensorAdd
 
 __all__ = ["find", "operator", "operators"]
 
@@ -39,6 +40,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Relu(),
     Reshape(),
     SUB,
+    TensorAdd(),
 )
 
 
@@ -56,40 +58,49 @@ def operator(name: str) -> Op[Any]:
     raise UnsupportedOpError(f"no operator '{name}'{did_you_mean(name, known)}")
 
 
-def find(node: fx.Node, module: nn.Module | None) -> Op[Any]:
-    """Returns the operator that a node calls.
+def find(node: fx.Node, module: nn.Module | None, arity: int) -> Op[Any]:
+    """Returns the operator that a node calls on `arity` tensors that depend on the inputs.
 
     Raises UnsupportedOpError with the node, its source line and what to use instead.
     """
     if isinstance(module, QuantizedLayer):
         return operator(module.operator)
     key: object = type(module) if module is not None else node.target
-    try:
-        return _by_target()[key]
-    except KeyError:
-        raise _unsupported(node, key) from None
+    for op in _by_target().get(key, ()):
+        if op.arity == arity:
+            return op
+    raise _unsupported(node, key, arity)
 
 
 @cache
-def _by_target() -> dict[object, Op[Any]]:
-    table: dict[object, Op[Any]] = {}
+def _by_target() -> dict[object, tuple[Op[Any], ...]]:
+    table: dict[object, tuple[Op[Any], ...]] = {}
     for op in _OPERATORS:
-        for target in op.targets:
-            if table.get(target, op) is not op:
-                raise ValueError(
-                    f"target {target!r} belongs to operator '{table[target].name}', "
-                    f"'{op.name}' cannot have it too"
-                )
-            table[target] = op
+        for target in dict.fromkeys(op.targets):
+            others = table.get(target, ())
+            for other in others:
+                if other.arity == op.arity:
+                    raise ValueError(
+                        f"target {target!r} belongs to operator '{other.name}', "
+                        f"'{op.name}' cannot have it too"
+                    )
+            table[target] = (*others, op)
     return table
 
 
-def _unsupported(node: fx.Node, key: object) -> UnsupportedOpError:
+def _unsupported(node: fx.Node, key: object, arity: int) -> UnsupportedOpError:
     name = key if isinstance(key, str) else getattr(key, "__name__", str(key))
+    place = source_line(node)
+    at = f" ({place})" if place else ""
+    known = _by_target().get(key, ())
+    if known:
+        forms = " or ".join(f"{op.arity}" for op in known)
+        return UnsupportedOpError(
+            f"node '{node.name}'{at}: '{name}' of {arity} tensors that depend on the inputs is not a "
+            f"chop operator; use it with {forms} and constants otherwise"
+        )
     spellings = {t if isinstance(t, str) else getattr(t, "__name__", "") for t in _by_target()}
     near = did_you_mean(name, {s for s in spellings if s})
     if not near.startswith("; did"):
         near = "; see 'chop list operators' for what there is"
-    place = source_line(node)
-    at = f" ({place})" if place else ""
     return UnsupportedOpError(f"node '{node.name}'{at}: '{name}' is not a chop operator{near}")

@@ -9,13 +9,14 @@ same time for the first sample.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from chop.formats.rounding import Ints
 
-__all__ = ["Flow", "elastic", "folded", "occupancy", "serial", "widen"]
+__all__ = ["Flow", "elastic", "folded", "join", "occupancy", "serial", "widen"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,6 +57,12 @@ def occupancy(claimed: Ints, freed: Ints) -> int:
 def elastic(valid: Ints, latency: int) -> Flow:
     """A pipeline of registers that takes and gives one beat a cycle."""
     return Flow((valid,), valid + latency)
+
+
+def join(valid: Sequence[Ints], latency: int) -> Flow:
+    """An elastic pipeline that takes one beat of every input at once."""
+    taken = np.maximum.reduce(list(valid))
+    return Flow(tuple(taken for _ in valid), taken + latency)
 
 
 def widen(taken: Ints, ratio: int) -> Ints:

@@ -200,7 +200,7 @@ def _extend(
 
 
 def _finished(state: _Partial) -> int:
-    return max(int(tail.valid[-1]) for tail in state.tails.values())
+    return max((int(tail.valid[-1]) for tail in state.tails.values()), default=0)
 
 
 def _prune(states: list[_Partial], node: str) -> list[_Partial]:

@@ -88,7 +88,7 @@ class _Builder:
             for u in flow.units
             if self._port_of(u.node) is None
         )
-        readers: dict[tuple[str, str], _Signals] = {}
+        readers: dict[tuple[str, int], _Signals] = {}
         for stream in (*flow.inputs, *(u.node for u in flow.units)):
             if stream not in flow.inputs:
                 self._instantiate(flow.unit(stream), readers)
@@ -133,13 +133,13 @@ class _Builder:
         word = self._ids[name]
         return _Signals(f"{word}_data_o", f"{word}_valid_o", f"{word}_ready_i")
 
-    def _instantiate(self, unit: Unit, readers: Mapping[tuple[str, str], _Signals]) -> None:
+    def _instantiate(self, unit: Unit, readers: Mapping[tuple[str, int], _Signals]) -> None:
         build = self._plan.units[unit.node].build
         binding = unit.op.bind(unit.site, build)
         self._net.memories += unit.op.memories(unit.site, build)
         connections = [("clk_i", "clk_i"), ("rst_ni", "rst_ni")]
-        for prefix, source in zip(binding.inputs, unit.sources, strict=True):
-            connections += _taking(prefix, readers[source, unit.node])
+        for index, prefix in enumerate(binding.inputs):
+            connections += _taking(prefix, readers[unit.node, index])
         connections += _giving(binding.output, self._made(unit.node))
         name = f"u_{self._ids[unit.node]}"
         self._net.instances.append(
@@ -161,24 +161,30 @@ class _Builder:
         self._net.wires.append(Wire(signal, lanes * type.fixed.width, comment, branches))
         return _inner(signal)
 
-    def _distribute(self, stream: str, readers: dict[tuple[str, str], _Signals]) -> None:
+    def _distribute(self, stream: str, readers: dict[tuple[str, int], _Signals]) -> None:
         """Connects a stream to its readers: FIFO, fork and converters where they are needed."""
         word, signals = self._ids[stream], self._made(stream)
-        lanes, type = self._lanes(stream), self._dataflow.stream_type(stream)
+        lanes = self._lanes(stream)
         depth = 0 if stream in self._dataflow.inputs else self._plan.units[stream].fifo_depth
-        if depth:
-            name = self._fresh(f"{word}_fifo")
-            held = self._wire(name, stream, lanes)
-            parameters = {"Width": lanes * type.fixed.width, "Depth": depth}
-            self._add("chop_fifo", name, parameters, signals, held)
-            signals = held
-        units = [u for u in self._dataflow.units if stream in u.sources]
+        signals = self._fifo(f"{word}_fifo", stream, lanes, depth, signals)
+        units = [
+            (unit, index)
+            for unit in self._dataflow.units
+            for index, source in enumerate(unit.sources)
+            if source == stream
+        ]
         ports = [n for n, source in self._outputs.items() if source == stream]
         if self._port_of(stream) is not None:
             return
         branches = self._fork(word, stream, signals, len(units) + len(ports))
-        for unit, branch in zip(units, branches, strict=False):
-            readers[stream, unit.node] = self._convert(stream, unit, branch)
+        for (unit, index), branch in zip(units, branches, strict=False):
+            plan = self._plan.units[unit.node]
+            seen = self._convert(stream, unit, branch)
+            depth = plan.in_fifo_depths[index]
+            name = f"{word}_to_{self._ids[unit.node]}_fifo"
+            readers[unit.node, index] = self._fifo(
+                name, stream, plan.build.folding.in_lanes, depth, seen
+            )
         for name, branch in zip(ports, branches[len(units) :], strict=True):
             port = self._out_port(name)
             self._net.assigns += [
@@ -186,6 +192,16 @@ class _Builder:
                 (port.valid, branch.valid),
                 (branch.ready, port.ready),
             ]
+
+    def _fifo(self, name: str, stream: str, lanes: int, depth: int, taken: _Signals) -> _Signals:
+        """Returns the stream behind a FIFO, or the stream itself where the depth is 0."""
+        if depth == 0:
+            return taken
+        name = self._fresh(name)
+        width = lanes * self._dataflow.stream_type(stream).fixed.width
+        held = self._wire(name, stream, lanes)
+        self._add("chop_fifo", name, {"Width": width, "Depth": depth}, taken, held)
+        return held
 
     def _fork(self, word: str, stream: str, signals: _Signals, count: int) -> list[_Signals]:
         if count == 1:

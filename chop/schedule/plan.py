@@ -17,7 +17,7 @@ from chop.schedule.units import Dataflow, Unit
 
 __all__ = ["Edge", "Plan", "StreamTiming", "UnitPlan", "edge_between", "make_plan", "pass_edge"]
 
-_FIRST_SAMPLES, _MOST_SAMPLES = 4, 64
+_FIRST_SAMPLES, _MOST_SAMPLES = 4, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,10 +47,15 @@ class StreamTiming:
 
 @dataclass(frozen=True, slots=True)
 class UnitPlan:
-    """How one unit is built. `fifo_depth`: of the FIFO after it, 0 where there is none."""
+    """How one unit is built.
+
+    `fifo_depth`: of the FIFO after it, 0 where there is none; `in_fifo_depths`: of those before its
+    inputs, where it joins streams that do not come at the same time.
+    """
 
     build: Build
     fifo_depth: int
+    in_fifo_depths: tuple[int, ...]
     first_output_cycle: int
 
 
@@ -68,6 +73,16 @@ class Plan:
     latency_cycles: int
 
 
+@dataclass(frozen=True, slots=True)
+class _UnitRun:
+    """One unit's flow; `in_fifo_depths` are 0 where its input needs no FIFO."""
+
+    build: Build
+    flow: Flow
+    patient: bool
+    in_fifo_depths: tuple[int, ...]
+
+
 @dataclass(slots=True)
 class _Run:
     """The state of one pass over the dataflow."""
@@ -78,7 +93,7 @@ class _Run:
     offered: dict[str, Ints] = field(default_factory=dict)
     left: dict[str, Ints] = field(default_factory=dict)
     fifos: set[str] = field(default_factory=set)
-    flows: dict[str, tuple[Build, Flow, bool]] = field(default_factory=dict)
+    flows: dict[str, _UnitRun] = field(default_factory=dict)
 
 
 def edge_between(lanes_out: int, lanes_in: int) -> Edge:
@@ -132,16 +147,19 @@ def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptio
             f"than every layer ({layers}); choose lanes of which one divides the other"
         )
     samples = _FIRST_SAMPLES
-    while True:
+    while samples <= _MOST_SAMPLES:
         run = _run(dataflow, foldings, ports, interval, samples, rom)
-        if _periodic(run, interval):
+        # A queue shows its depth only once the first sample has left the design.
+        filling = -(
+            -max(int(left[: len(left) // samples].max()) for left in run.left.values()) // interval
+        )
+        if samples >= filling + _FIRST_SAMPLES and _periodic(run, interval):
             return _finish(run, ports, interval)
-        samples *= 2
-        if samples > _MOST_SAMPLES:
-            raise VerifyError(
-                f"schedule: no periodic run at an interval of {interval} cycles within "
-                f"{_MOST_SAMPLES} samples; please report this"
-            )
+        samples = max(2 * samples, filling + _FIRST_SAMPLES)
+    raise VerifyError(
+        f"schedule: no periodic run at an interval of {interval} cycles within "
+        f"{_MOST_SAMPLES} samples; please report this"
+    )
 
 
 def _run(
@@ -162,9 +180,13 @@ def _run(
         build = Build(foldings[unit.node], rom)
         seen, patient = _arrivals(run, unit, build.folding)
         flow = unit.op.flow(unit.site, build, seen, samples)
+        depths = (0,) * len(seen)
+        if any(not np.array_equal(t, s) for t, s in zip(flow.taken, seen, strict=True)):
+            flow = unit.op.flow(unit.site, build, [times + 1 for times in seen], samples)
+            depths = tuple(occupancy(s, t + 1) for s, t in zip(seen, flow.taken, strict=True))
         queued = flow.reserved is not None
-        straight = patient and not queued
-        run.flows[unit.node] = (build, flow, patient)
+        straight = patient and not queued and len(seen) == 1
+        run.flows[unit.node] = _UnitRun(build, flow, patient, depths)
         run.streams[unit.node] = StreamTiming(flow.valid, build.folding.out_lanes, queued, straight)
         _offer(run, foldings, unit.node)
     return run
@@ -210,8 +232,9 @@ def _periodic(run: _Run, interval: int) -> bool:
 
 def _finish(run: _Run, ports: Mapping[str, int], interval: int) -> Plan:
     units = {}
-    for name, (build, flow, patient) in run.flows.items():
-        in_depth = flow.patient_depth if patient else flow.in_depth
+    for name, done in run.flows.items():
+        build, flow = done.build, done.flow
+        in_depth = flow.patient_depth if done.patient else flow.in_depth
         left, stream = run.left[name], run.streams[name]
         out_depth, fifo = 1, 0
         if flow.reserved is not None:
@@ -219,6 +242,6 @@ def _finish(run: _Run, ports: Mapping[str, int], interval: int) -> Plan:
         elif name in run.fifos:
             fifo = occupancy(stream.valid, left + 1)
         final = Build(build.folding, build.rom, in_depth, out_depth)
-        units[name] = UnitPlan(final, fifo, int(stream.valid[0]))
-    first = min(int(run.left[stream][0]) for stream in run.dataflow.outputs.values())
+        units[name] = UnitPlan(final, fifo, done.in_fifo_depths, int(stream.valid[0]))
+    first = min(int(run.offered[stream][0]) for stream in run.dataflow.outputs.values())
     return Plan(units, dict(ports), interval, first)

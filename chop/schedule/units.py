@@ -84,7 +84,7 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
         sources = data_inputs(node)
         if node in hosts:
             continue
-        if common.inputs[0].format is None:
+        if any(t.format is None for t in common.inputs):
             hosts[node] = hosts[sources[0]]
             if _on_host(node, inputs, hosts[node]):
                 casts.setdefault(hosts[node], node.name)
@@ -127,7 +127,7 @@ def _on_host(node: fx.Node, inputs: dict[str, TensorType], name: str) -> bool:
     Returns whether the node is that cast.
     """
     common = common_of(node)
-    if common.output.format is not None:
+    if common.output.format is not None and len(common.inputs) == 1:
         if name in inputs and inputs[name].format != common.output.format:
             raise UnsupportedOpError(
                 f"node '{node.name}': input '{name}' is cast to {common.output.format} here and to "

@@ -1,0 +1,129 @@
+"""tensor_add: y = a + b or a - b of two tensors of one shape, at any two scales."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+
+from chop.formats.rounding import Ints
+from chop.ir.meta import Cost
+from chop.ir.tensor_type import TensorType
+from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.elementwise import flag
+from chop.ops.timing import Flow, join
+
+__all__ = ["TensorAdd"]
+
+_SUBTRACTIONS = (operator.sub, operator.isub, torch.sub, torch.subtract, "sub", "sub_")
+
+
+@dataclass(frozen=True, slots=True)
+class TensorAddAttributes:
+    """Whether the second tensor is subtracted."""
+
+    subtract: bool
+
+
+class TensorAdd(Op[TensorAddAttributes]):
+    name = "tensor_add"
+    summary = "y = a + b or a - b of two tensors of one shape"
+    targets = (operator.add, operator.iadd, torch.add, "add", "add_", *_SUBTRACTIONS)
+    arity = 2
+    module = "chop_add"
+    absorbs_cast = True
+
+    def read(self, call: Call) -> TensorAddAttributes:
+        if call.argument(2, "alpha", 1) != 1:
+            raise call.refuse("alpha other than 1", "multiply the operand by it first")
+        a, b = call.input_shapes
+        if a != b:
+            raise call.refuse(
+                f"tensors of different shapes {a} and {b}", "expand one of them first"
+            )
+        return TensorAddAttributes(call.node.target in _SUBTRACTIONS)
+
+    def infer(self, site: Site[TensorAddAttributes]) -> TensorType:
+        a, b = site.inputs
+        frac_width = max(a.fixed.frac_width, b.fixed.frac_width)
+        (a_low, a_high), (b_low, b_high) = (
+            (t.low << (shift := frac_width - t.fixed.frac_width), t.high << shift) for t in (a, b)
+        )
+        if site.attributes.subtract:
+            b_low, b_high = -b_high, -b_low
+        return TensorType.bounded(a.shape, a_low + b_low, a_high + b_high, frac_width, a.layout)
+
+    def evaluate(self, site: Site[TensorAddAttributes], inputs: Sequence[Ints]) -> Ints:
+        frac_width = site.exact.fixed.frac_width
+        a, b = (
+            x << np.int64(frac_width - t.fixed.frac_width)
+            for x, t in zip(inputs, site.inputs, strict=True)
+        )
+        return a - b if site.attributes.subtract else a + b
+
+    def bind(self, site: Site[TensorAddAttributes], build: Build) -> Binding:
+        a, b = (t.fixed for t in site.inputs)
+        y = site.output.fixed
+        # A result finer than both operands only takes them further left.
+        frac_width = max(a.frac_width, b.frac_width, y.frac_width)
+        return Binding(
+            self.module,
+            {
+                "Lanes": build.folding.out_lanes,
+                "AWidth": a.width,
+                "ASigned": flag(a.signed),
+                "BWidth": b.width,
+                "BSigned": flag(b.signed),
+                "AShiftLeft": frac_width - a.frac_width,
+                "BShiftLeft": frac_width - b.frac_width,
+                "BNegate": flag(site.attributes.subtract),
+                "OutWidth": y.width,
+                "OutSigned": flag(y.signed),
+                "ShiftRight": frac_width - y.frac_width,
+                "Rounding": site.rounding.code,
+            },
+            inputs=("a_", "b_"),
+        )
+
+    def flow(
+        self,
+        site: Site[TensorAddAttributes],
+        build: Build,
+        valid: Sequence[Ints],
+        samples: int,
+    ) -> Flow:
+        return join(valid, 1)
+
+    def cost(self, site: Site[TensorAddAttributes], build: Build) -> Cost:
+        lanes, width = build.folding.out_lanes, site.exact.fixed.width
+        return super().cost(site, build) + Cost(luts=lanes * width)
+
+    def cases(self) -> tuple[Case, ...]:
+        return (
+            Case("inputs", _Sum(), ((6,), (6,))),
+            Case("residual", _Residual(), ((6,),)),
+            Case("twice", _Twice(), ((4,),)),
+        )
+
+
+class _Sum(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return a + b, torch.sub(a, b.relu())
+
+
+class _Residual(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(6, 6)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.inner(x.relu())
+
+
+class _Twice(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + x
