@@ -7,6 +7,8 @@ path below /tmp, and $readmemh reads rom/ from where the tool runs.
 from __future__ import annotations
 
 import importlib.resources
+import os
+import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -205,8 +207,11 @@ def write_scripts(manifest: Manifest, directory: Path) -> tuple[str, ...]:
     (directory / "synth").mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in _files(manifest):
-        temporary = directory / f"{name}.new"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(directory / name)
+        # Two targets may be synthesised at the same time: a name of its own, then one step.
+        handle, temporary = tempfile.mkstemp(dir=directory / "synth")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+        Path(temporary).chmod(0o644)
+        Path(temporary).replace(directory / name)
         written.append(name)
     return tuple(written)
