@@ -232,6 +232,8 @@ def _periodic(run: _Run, interval: int) -> bool:
 
 def _finish(run: _Run, ports: Mapping[str, int], interval: int) -> Plan:
     units = {}
+    # A beat that a reader takes in slices leaves its port with the last of them.
+    start = min(int(run.left[name][0]) for name in run.dataflow.inputs)
     for name, done in run.flows.items():
         build, flow = done.build, done.flow
         in_depth = flow.patient_depth if done.patient else flow.in_depth
@@ -242,6 +244,7 @@ def _finish(run: _Run, ports: Mapping[str, int], interval: int) -> Plan:
         elif name in run.fifos:
             fifo = occupancy(stream.valid, left + 1)
         final = Build(build.folding, build.rom, in_depth, out_depth)
-        units[name] = UnitPlan(final, fifo, done.in_fifo_depths, int(stream.valid[0]))
+        first = int(stream.valid[0]) - start
+        units[name] = UnitPlan(final, fifo, done.in_fifo_depths, first)
     first = min(int(run.offered[stream][0]) for stream in run.dataflow.outputs.values())
-    return Plan(units, dict(ports), interval, first)
+    return Plan(units, dict(ports), interval, first - start)
