@@ -31,7 +31,7 @@ class NoArguments(PassArguments):
     """The arguments of a pass that takes none."""
 
 
-A = TypeVar("A", bound=PassArguments)
+A = TypeVar("A", bound=BaseModel)
 _Body = Callable[[MaseGraph, A], MaseGraph]
 
 

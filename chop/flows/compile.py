@@ -66,8 +66,8 @@ class Simulation:
     """What the RTL did, in cycles of its clock.
 
     `outputs` are the RTL's own results, dequantised, as `Accelerator.predict` gives them;
-    `mismatches` counts the elements that differ from the integer reference. The measured interval is
-    the mean distance between samples once the pipeline is full (only meaningful without stalls);
+    `mismatches` counts the elements that differ from the integer reference. The measured interval
+    is the mean distance between samples once the pipeline is full (only meaningful without stalls);
     latency is from the first input to the first output handshake.
     """
 

@@ -1,4 +1,4 @@
-"""Fixed point: the levels k * 2^-frac_width with k in the range of a two's complement or unsigned integer."""
+"""Fixed point: the levels k * 2^-frac_width, k a two's complement or unsigned integer."""
 
 from __future__ import annotations
 

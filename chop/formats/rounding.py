@@ -40,7 +40,8 @@ def shift_right(values: Ints, shift: int, rounding: Rounding) -> Ints:
     half = np.int64(1 << (shift - 1))
     if rounding is Rounding.HALF_UP:
         return floor + (rest >= half)
-    return floor + ((rest > half) | ((rest == half) & (floor & 1 == 1)))
+    rounded: Ints = floor + ((rest > half) | ((rest == half) & (floor & 1 == 1)))
+    return rounded
 
 
 def round_half(values: Floats, rounding: Rounding) -> Floats:

@@ -1,4 +1,4 @@
-"""design.json: what an emitted folder holds. The simulator, the synthesiser and the reports read only this."""
+"""design.json: what an emitted folder holds; simulator, synthesiser and reports read only this."""
 
 from __future__ import annotations
 

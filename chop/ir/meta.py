@@ -78,8 +78,8 @@ class SoftwareMeta:
 class Folding:
     """How much of an operator is computed in one cycle.
 
-    `input_stationary`: every input beat is used up before the next is taken, and partial sums of all
-    outputs are kept; otherwise one group of outputs is finished after the other.
+    `input_stationary`: every input beat is used up before the next is taken, and partial sums of
+    all outputs are kept; otherwise one group of outputs is finished after the other.
     """
 
     in_lanes: int
@@ -113,8 +113,8 @@ class HardwareMeta:
 
     `host` is the node that does this node's work: itself, or the neighbour that it was merged into.
     `in_depth` and `out_depth` are the beats that its input buffer and its output queue hold,
-    `fifo_depth` those of a FIFO after it (0: none). `first_output_cycle` counts from the first input
-    handshake of the design.
+    `fifo_depth` those of a FIFO after it (0: none). `first_output_cycle` counts from the first
+    input handshake of the design.
     """
 
     host: str

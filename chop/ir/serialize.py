@@ -29,16 +29,16 @@ class _Reference:
 def save_graph(graph: MaseGraph, path: Path) -> None:
     """Writes the graph with parameters, metadata, history and example inputs to a file.
 
-    Only the modules that are called are saved; they belong to torch.nn or chop.nn, so that a process
-    without the model's source can load the file.
+    Only the modules that are called are saved; they belong to torch.nn or chop.nn, so that a
+    process without the model's source can load the file.
     """
     nodes = [
         (
             node.op,
             node.name,
             node.target,
-            fx.node.map_arg(node.args, lambda n: _Reference(n.name)),
-            fx.node.map_arg(node.kwargs, lambda n: _Reference(n.name)),
+            _refer(node.args),
+            _refer(node.kwargs),
             node.stack_trace,
             node.meta.get(KEY),
         )
@@ -124,6 +124,12 @@ def _root(members: dict[str, Any]) -> nn.Module:
         else:
             setattr(owner, name, member)
     return root
+
+
+def _refer(argument: Any) -> Any:
+    """Returns the argument with nodes as references."""
+    map_arg: Any = fx.node.map_arg
+    return map_arg(argument, lambda node: _Reference(node.name))
 
 
 def _resolve(argument: Any, known: dict[str, fx.Node]) -> Any:

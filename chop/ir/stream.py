@@ -1,4 +1,4 @@
-"""Streams: how a tensor becomes beats of lanes, and the beats' text form in vector and ROM files."""
+"""How a tensor becomes a stream of beats, and the beats' text form in vector and ROM files."""
 
 from __future__ import annotations
 

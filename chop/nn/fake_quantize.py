@@ -1,16 +1,17 @@
-"""Fake quantisation: floats that lie on the levels of a format, with a straight-through gradient."""
+"""Fake quantisation: floats on the levels of a format, with a straight-through gradient."""
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, cast
 
 import torch
-from torch import nn
+from torch import fx, nn
 
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
 
-__all__ = ["Cast", "fake_quantize"]
+__all__ = ["Cast", "cast_to_fixed", "fake_quantize"]
 
 
 class _FakeQuantize(torch.autograd.Function):
@@ -43,10 +44,23 @@ def fake_quantize(
 ) -> torch.Tensor:
     """Returns x rounded and saturated to the levels of `format`; the gradient is straight-through.
 
-    Exact while the levels fit the tensor's dtype: up to 24 bits in float32, 53 in float64.
+    Exact while the levels fit the tensor's dtype: up to 24 bits in float32, 53 in float64. In a
+    captured model a call is one node, the operator `cast`.
     """
-    result: torch.Tensor = _FakeQuantize.apply(x, format, rounding)
-    return result
+    if isinstance(x, fx.Proxy):
+        # A graph holds plain values only, so the node calls a function of plain values.
+        plain = (x, format.width, format.frac_width, format.signed, rounding.value)
+        proxy: Any = x.tracer.create_proxy("call_function", cast_to_fixed, plain, {})
+        return cast(torch.Tensor, proxy)
+    apply: Callable[..., torch.Tensor] = _FakeQuantize.apply
+    return apply(x, format, rounding)
+
+
+def cast_to_fixed(
+    x: torch.Tensor, width: int, frac_width: int, signed: bool = True, rounding: str = "half_up"
+) -> torch.Tensor:
+    """Returns `fake_quantize` of x to the fixed-point format that the plain values describe."""
+    return fake_quantize(x, Fixed(width, frac_width, signed), Rounding(rounding))
 
 
 class Cast(nn.Module):

@@ -61,8 +61,8 @@ class Call:
 class Site(Generic[A]):
     """One use of an operator, in integers.
 
-    `exact` is the type of the operator's exact result; `output` differs from it where the operator's
-    hardware rounds the result for the cast that follows it.
+    `exact` is the type of the operator's exact result; `output` differs from it where the
+    operator's hardware rounds the result for the cast that follows it.
     """
 
     name: str
@@ -78,7 +78,7 @@ class Site(Generic[A]):
 class RomOptions:
     """How the constants of a node are stored.
 
-    `directory` is the folder of the ROM files as the RTL names it, `prefix` is put before each name.
+    `directory` is the folder of the ROM files as the RTL names it, `prefix` goes before each name.
     """
 
     style: str = "auto"
@@ -166,7 +166,7 @@ class Op(ABC, Generic[A]):
 
     @abstractmethod
     def infer(self, site: Site[A]) -> TensorType:
-        """Returns the type of the exact result; `site.exact` holds its float type, for the shape."""
+        """Returns the type of the exact result; `site.exact` is its float type, for the shape."""
 
     def infer_float(self, attributes: A, output: TensorType) -> TensorType:
         """Returns the result's type where the input, or a constant, is in floating point."""

@@ -45,13 +45,18 @@ class _Trained(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(6)
-        for tensor in (self.norm.weight, self.norm.running_var):
-            nn.init.uniform_(tensor, 0.5, 1.5)
-        for tensor in (self.norm.bias, self.norm.running_mean):
-            nn.init.uniform_(tensor, -0.5, 0.5)
+        state = self.norm.state_dict()
+        for name, centre in (
+            ("weight", 1.0),
+            ("running_var", 1.0),
+            ("bias", 0),
+            ("running_mean", 0),
+        ):
+            nn.init.uniform_(state[name], centre - 0.5, centre + 0.5)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm(x)
+        y: torch.Tensor = self.norm(x)
+        return y
 
 
 class _Function(_Trained):

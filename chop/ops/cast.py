@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from torch import nn
+from torch import Tensor, nn
 
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Ints, Rounding
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast as CastLayer
+from chop.nn.fake_quantize import cast_to_fixed, fake_quantize
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters
 
@@ -27,13 +28,15 @@ class CastAttributes:
 class Cast(Op[CastAttributes]):
     name = "cast"
     summary = "rounds and saturates to another number format"
-    targets = (CastLayer,)
+    targets = (CastLayer, cast_to_fixed)
     module = "chop_cast"
 
     def read(self, call: Call) -> CastAttributes:
-        if not isinstance(call.module, CastLayer):
-            raise call.refuse("a cast must be a chop.nn module", "use chop.nn.fake_quantize.Cast")
-        return CastAttributes(call.module.format, call.module.rounding)
+        if isinstance(call.module, CastLayer):
+            return CastAttributes(call.module.format, call.module.rounding)
+        width, frac_width = call.argument(1, "width"), call.argument(2, "frac_width")
+        signed, rounding = call.argument(3, "signed", True), call.argument(4, "rounding", "half_up")
+        return CastAttributes(Fixed(width, frac_width, signed), Rounding(rounding))
 
     def infer(self, site: Site[CastAttributes]) -> TensorType:
         (x,) = site.inputs
@@ -75,8 +78,17 @@ class Cast(Op[CastAttributes]):
             "coarse": Fixed(4, -1),
         }
         modes = {mode.value: CastLayer(Fixed(5, 1), mode) for mode in Rounding}
+        function = Case("function", _Function(), ((4,),))
         layers = {**{k: CastLayer(f) for k, f in formats.items()}, **modes}
-        return tuple(
-            Case(label, nn.Sequential(nn.Identity(), CastLayer(Fixed(8, 4)), layer), ((4,),))
-            for label, layer in layers.items()
+        return (
+            function,
+            *(
+                Case(label, nn.Sequential(nn.Identity(), CastLayer(Fixed(8, 4)), layer), ((4,),))
+                for label, layer in layers.items()
+            ),
         )
+
+
+class _Function(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return fake_quantize(cast_to_fixed(x, 9, 5), Fixed(6, 2), Rounding.FLOOR)

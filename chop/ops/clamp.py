@@ -135,8 +135,8 @@ def _levels(site: Site[ClampAttributes]) -> tuple[int | None, int | None]:
         if scaled is not None and scaled != math.floor(scaled):
             nearest = math.ldexp(math.floor(scaled + 0.5), -frac_width)
             raise UnsupportedOpError(
-                f"node '{site.name}': a bound must be a multiple of the input's step 2^-{frac_width}, "
-                f"got {bound:g}; use {nearest!r} or a larger data_in_frac_width"
+                f"node '{site.name}': a bound must be a multiple of the input's step "
+                f"2^-{frac_width}, got {bound:g}; use {nearest!r} or a larger data_in_frac_width"
             )
         levels.append(None if scaled is None else int(scaled))
     return levels[0], levels[1]

@@ -259,7 +259,7 @@ def _product_shift(site: Site[LinearAttributes]) -> int:
 
 
 def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
-    """Returns the accumulator's fraction, the products' left shift and the bias at that fraction."""
+    """Returns the accumulator's fraction, the products' left shift, the bias at that fraction."""
     shift = _product_shift(site)
     frac_width = (
         site.inputs[0].fixed.frac_width + site.parameters["weight"].format.frac_width + shift
@@ -272,7 +272,7 @@ def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
 
 def _bias_width(site: Site[LinearAttributes]) -> int:
     _, _, bias = _alignment(site)
-    return max(int(np.abs(bias).max()).bit_length() + 1, 2)
+    return covering(min(int(bias.min()), -1), int(bias.max()), 0).width
 
 
 def _style(site: Site[LinearAttributes], build: Build) -> str:

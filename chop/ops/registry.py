@@ -96,8 +96,8 @@ def _unsupported(node: fx.Node, key: object, arity: int) -> UnsupportedOpError:
     if known:
         forms = " or ".join(f"{op.arity}" for op in known)
         return UnsupportedOpError(
-            f"node '{node.name}'{at}: '{name}' of {arity} tensors that depend on the inputs is not a "
-            f"chop operator; use it with {forms} and constants otherwise"
+            f"node '{node.name}'{at}: '{name}' of {arity} tensors that depend on the inputs is not "
+            f"a chop operator; use it with {forms} and constants otherwise"
         )
     spellings = {t if isinstance(t, str) else getattr(t, "__name__", "") for t in _by_target()}
     near = did_you_mean(name, {s for s in spellings if s})

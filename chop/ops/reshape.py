@@ -1,4 +1,4 @@
-"""reshape: the same elements in another shape; flatten, view, squeeze and unsqueeze are reshapes."""
+"""reshape: the same elements in another shape; flatten, view and squeeze are reshapes."""
 
 from __future__ import annotations
 

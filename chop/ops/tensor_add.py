@@ -121,7 +121,8 @@ class _Residual(nn.Module):
         self.inner = nn.Linear(6, 6)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return x + self.inner(x.relu())
+        inner: torch.Tensor = self.inner(x.relu())
+        return x + inner
 
 
 class _Twice(nn.Module):

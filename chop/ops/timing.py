@@ -24,8 +24,8 @@ class Flow:
     """The movement of beats through one instance.
 
     `taken[i]` are the cycles in which the beats of input i are taken; `valid` those from which the
-    result's beats are valid. `in_depth` is the input buffer that this needs, `patient_depth` the one
-    that suffices where the sender can wait at no loss (a port of the top, one beat a cycle).
+    result's beats are valid. `in_depth` is the input buffer that this needs, `patient_depth` the
+    one that suffices where the sender can wait at no loss (a port of the top, one beat a cycle).
     `reserved`, if any, are the cycles in which the output queue's slots are claimed (its depth
     follows once it is known when the beats leave).
     """

@@ -1,4 +1,4 @@
-"""Which lanes every layer gets: as few multipliers as the interval allows, then the lowest latency."""
+"""Which lanes every layer gets: fewest multipliers for the interval, then least latency."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def _multipliers(candidates: Mapping[str, tuple[Folding, ...]], interval: int) -
 
 
 def _cheapest(found: Iterable[Folding], interval: int) -> list[Folding]:
-    """Returns the foldings of fewest multipliers that keep the interval, or the fastest there are."""
+    """Returns the foldings of fewest multipliers that keep the interval, else the fastest."""
     every = list(found)
     keeping = [f for f in every if f.cycles <= interval]
     if not keeping:

@@ -1,4 +1,4 @@
-"""From lanes to cycles: when every beat moves, how deep every queue is, what the design achieves."""
+"""From lanes to cycles: when every beat moves and how deep every queue is."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ _FIRST_SAMPLES, _MOST_SAMPLES = 4, 4096
 class Edge:
     """The converters between a stream of `lanes` and a reader of other lanes.
 
-    `narrow` : 1 first, then 1 : `widen`; both above 1 only where neither lane count divides the other.
+    `narrow` : 1 first, then 1 : `widen`; both above 1 only where neither lane count divides the
+    other.
     """
 
     narrow: int
@@ -36,7 +37,7 @@ class StreamTiming:
     """A stream's beats: valid from `valid[k]` on, if those before left at once.
 
     `queued`: whether the maker can hold beats back at no loss (an output queue, or a port).
-    `patient`: whether it comes straight from a port, lanes unchanged, so that waiting costs nothing.
+    `patient`: whether it comes straight from a port, lanes unchanged: then waiting costs nothing.
     """
 
     valid: Ints
@@ -143,7 +144,7 @@ def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptio
     beats = [dataflow.inputs[name].elements // lanes for name, lanes in ports.items()]
     if interval > max(layers, *beats):
         raise ConfigError(
-            f"hardware: the lanes given make a stream between two layers slower ({interval} cycles) "
+            f"hardware: the lanes given make a stream between layers slower ({interval} cycles) "
             f"than every layer ({layers}); choose lanes of which one divides the other"
         )
     samples = _FIRST_SAMPLES

@@ -25,8 +25,8 @@ __all__ = ["Dataflow", "Unit", "dataflow_of", "output_names"]
 class Unit:
     """One instance of an operator's hardware.
 
-    `node` names it and its site; `result` is the node whose tensor its stream carries (the cast that
-    it absorbed, or itself); `sources` are the stream names that it reads.
+    `node` names it and its site; `result` is the node whose tensor its stream carries (the cast
+    that it absorbed, or itself); `sources` are the stream names that it reads.
     """
 
     node: str
@@ -41,8 +41,8 @@ class Dataflow:
     """Streams are named by the unit or input that makes them.
 
     `inputs` maps each input to the type of its stream and `casts` to the node whose integers that
-    stream carries, `outputs` maps each output's name to the stream that it shows, `hosts` every node
-    to the unit or input that does its work.
+    stream carries, `outputs` maps each output's name to the stream that it shows, `hosts` every
+    node to the unit or input that does its work.
     """
 
     inputs: Mapping[str, TensorType]
@@ -163,5 +163,5 @@ def _check_inputs(graph: MaseGraph, inputs: Mapping[str, TensorType]) -> None:
     for node in graph.fx_graph.nodes:
         if node.op == "placeholder" and node.name not in inputs:
             raise ShapeError(
-                f"input '{node.name}' is not read in fixed point; remove it, or quantise its readers"
+                f"input '{node.name}' is not read in fixed point; remove it or quantise its readers"
             )

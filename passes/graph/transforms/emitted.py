@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
-import tempfile
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -14,15 +12,14 @@ import jinja2
 
 from chop.ir.graph import MaseGraph
 from chop.ir.manifest import LayerEntry, Manifest
-from chop.ir.meta import hardware_of
-from chop.ops.annotate import common_of
+from chop.ir.meta import common_of, hardware_of
 from chop.ops.base import RomOptions
 from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
 from chop.schedule.netlist import Netlist, build_netlist
 from chop.schedule.plan import Plan, make_plan
 from chop.schedule.units import Dataflow, Unit, dataflow_of
 
-__all__ = ["Design", "design_of", "library_sources", "write_text"]
+__all__ = ["Design", "design_of", "library_sources"]
 
 _LIBRARY = ("arith", "layers", "memory", "stream")
 _COLUMNS = ("node", "operator", "in", "out", "lanes", "cycles", "first", "multipliers")
@@ -64,7 +61,7 @@ class Design:
 
 
 def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design:
-    """Returns the design of a graph, scheduling it with the defaults when that has not been done."""
+    """Returns the design of a graph; one that has no schedule gets the default one."""
     if "add_hardware_metadata" not in graph.history:
         graph = add_hardware_metadata_analysis_pass(graph, None)
     report = graph.info["add_hardware_metadata"]
@@ -110,16 +107,6 @@ def library_sources(netlist: Netlist) -> list[Path]:
             text = re.sub(r"//[^\n]*", "", known[word].read_text(encoding="utf-8"))
             wanted += [w for w in re.findall(r"\bchop_\w+", text) if w in known]
     return [known[word] for word in sorted(found, key=lambda w: (not w.endswith("_pkg"), w))]
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file in one step, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    Path(name).chmod(0o644)
-    Path(name).replace(path)
 
 
 def _ideal(dataflow: Dataflow, plan: Plan) -> int:

@@ -23,9 +23,9 @@ _OPERATOR = "batch_norm"
 def fold_batch_norm_transform_pass(graph: MaseGraph, arguments: NoArguments) -> MaseGraph:
     """Returns a graph whose batch norms are folded into the layer before, else into those after.
 
-    With y = x g + h, g = gamma / sqrt(var + eps), h = beta - mu g: backwards W' = g W, b' = g b + h;
-    forwards W' = W g, b' = b + W h. A batch norm between two activations stays, as a multiplication
-    and an addition per channel. `info["fold_batch_norm"]` lists what happened to each.
+    With y = x g + h, g = gamma / sqrt(var + eps), h = beta - mu g: backwards W' = g W,
+    b' = g b + h; forwards W' = W g, b' = b + W h. A batch norm between two activations stays, as a
+    multiplication and an addition per channel. `info["fold_batch_norm"]` lists the fate of each.
     """
     annotator = Annotator(graph, graph.example_inputs)
     report = []

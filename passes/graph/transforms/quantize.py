@@ -106,10 +106,11 @@ class _Open(PassArguments):
 def quantize_transform_pass(graph: MaseGraph, arguments: _Open) -> MaseGraph:
     """Returns a graph in which layers compute on number formats.
 
-    Every input gets a cast to its port's format; a layer's `data_in` is a cast before it, `data_out`
-    one after it, its parameters are rounded inside. Without `data_out` a layer hands on its exact
-    accumulator. Activations and reshapes are exact in any format, so the default entry leaves them
-    alone; an entry that names one casts its input. `info["quantize"]` lists every format chosen.
+    Every input gets a cast to its port's format; a layer's `data_in` is a cast before it,
+    `data_out` one after it, its parameters are rounded inside. Without `data_out` a layer hands on
+    its exact accumulator. Activations and reshapes are exact in any format, so the default entry
+    leaves them alone; an entry that names one casts its input. `info["quantize"]` lists every
+    format chosen.
 
     Raises ConfigError for an unknown key, layer or format name, or a missing width.
     """
@@ -405,7 +406,7 @@ def _calibration_values(graph: MaseGraph, calibration: Any) -> dict[str, Floats]
 
 
 def _collect(graph: MaseGraph, batches: Iterable[Any]) -> dict[str, torch.Tensor]:
-    """Returns the first batches of a loader; a batch is a tensor, or a tuple that starts with inputs."""
+    """Returns the first batches of a loader: tensors, or tuples that start with the inputs."""
     names, parts, count = graph.placeholders, [], 0
     for batch in batches:
         tensors = (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
