@@ -26,6 +26,12 @@ __all__ = [
 
 # A pipe has no width; this is that of a page.
 _PIPE_COLUMNS = 100
+# Fewer than this, and the table of layers leaves out what can be missed.
+_WIDE_COLUMNS = 96
+_LAYER_COLUMNS = (
+    *("node", "op", "in", "out", "lanes"),
+    *("cycles", "MACs", "LUT", "FF", "DSP", "BRAM"),
+)
 
 
 def print_table(
@@ -35,22 +41,25 @@ def print_table(
     right: Sequence[str] = (),
 ) -> None:
     """Prints one table; the columns named in `right` are aligned to the right."""
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    table = _table(title, show_header=True)
     for header in headers:
         justify: Literal["left", "right"] = "right" if header in right else "left"
         table.add_column(header, justify=justify, overflow="fold")
-    for row in rows:
-        table.add_row(*row)
-    _console().print(table)
+    _print(table, rows)
 
 
 def print_report(report: JobReport) -> None:
     """Prints what each layer takes and what the whole design does."""
+    # A layer's input is most often the output of the one before.
+    left_out = () if _columns() >= _WIDE_COLUMNS else ("in",)
     print_table(
         f"{report.name}: layers (LUT, FF, DSP, BRAM estimated)",
-        ("node", "op", "in", "out", "lanes", "cycles", "MACs", "LUT", "FF", "DSP", "BRAM"),
-        [_layer_row(layer) for layer in report.layers],
-        right=("lanes", "cycles", "MACs", "LUT", "FF", "DSP", "BRAM"),
+        [header for header in _LAYER_COLUMNS if header not in left_out],
+        [
+            [cell for header, cell in _layer_cells(layer).items() if header not in left_out]
+            for layer in report.layers
+        ],
+        right=_LAYER_COLUMNS[_LAYER_COLUMNS.index("lanes") :],
     )
     rows = [("emitted", report.directory), ("multipliers", f"{report.multipliers:,}")]
     if report.accuracy is not None:
@@ -87,11 +96,11 @@ class _Predictions(Protocol):
     def predicted_latency_cycles(self) -> int: ...
 
 
-def _layer_row(layer: LayerEntry) -> tuple[str, ...]:
+def _layer_cells(layer: LayerEntry) -> dict[str, str]:
     def shape(sizes: tuple[int, ...]) -> str:
         return "x".join(map(str, sizes))
 
-    return (
+    cells = (
         layer.node,
         layer.operator,
         f"{shape(layer.in_shape)} {layer.in_format}",
@@ -109,6 +118,7 @@ def _layer_row(layer: LayerEntry) -> tuple[str, ...]:
             )
         ),
     )
+    return dict(zip(_LAYER_COLUMNS, cells, strict=True))
 
 
 def _accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
@@ -123,21 +133,18 @@ def _accuracy_rows(accuracy: Accuracy) -> list[tuple[str, str]]:
 def _simulation_rows(
     runs: Sequence[SimulationSummary], predicted: _Predictions
 ) -> list[tuple[str, str]]:
-    rows = []
+    rows, speeds = [], []
     for run in runs:
         stalls = f"stalls {run.stall_probability:g}" if run.stall_probability else "no stalls"
         found = "standing still" if run.deadlock else f"{run.mismatches:,} mismatches"
-        speed = f"{run.cycles / run.seconds:,.0f} cycles/s" if run.seconds else "-"
-        rows.append(
-            (
-                f"RTL, {stalls}",
-                f"{found} in {run.elements:,} outputs; {run.cycles:,} cycles, {speed}",
-            )
-        )
+        outcome = f"{found} in {run.elements:,} outputs, {run.cycles:,} cycles"
+        rows.append((f"RTL, {stalls}", outcome))
+        speeds.append(f"{run.cycles / run.seconds:,.0f} cycles/s")
     free = [run for run in runs if not run.stall_probability]
     measured = f"{free[0].initiation_interval:g}" if free else "-"
     latency = f"{free[0].latency_cycles:,}" if free else "-"
     rows += [
+        ("simulation speed", ", ".join(speeds)),
         (
             "interval (cycles)",
             f"ideal {predicted.ideal_initiation_interval:,}, "
@@ -164,15 +171,31 @@ def _synthesis_rows(report: SynthesisReport) -> list[tuple[str, str]]:
 
 def print_summary(title: str, rows: Iterable[tuple[str, str]]) -> None:
     """Prints facts, one a line."""
-    table = Table(
-        title=title, title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, show_header=False
+    _print(_table(title, show_header=False), rows)
+
+
+def _columns() -> int:
+    # Where there is no terminal, rich would take 80 columns, too few for the table of layers.
+    return shutil.get_terminal_size((_PIPE_COLUMNS, 24)).columns
+
+
+def _table(title: str, show_header: bool) -> Table:
+    return Table(
+        title=title,
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        padding=(0, 1, 0, 0),
+        pad_edge=False,
+        show_header=show_header,
     )
+
+
+def _print(table: Table, rows: Iterable[Sequence[str]]) -> None:
     for row in rows:
         table.add_row(*row)
-    _console().print(table)
-
-
-def _console() -> Console:
-    # Where there is no terminal, rich would take 80 columns, too few for the table of layers.
-    width = shutil.get_terminal_size((_PIPE_COLUMNS, 24)).columns
-    return Console(width=width, markup=False, highlight=False, emoji=False)
+    console = Console(width=_columns(), markup=False, highlight=False, emoji=False)
+    with console.capture() as captured:
+        console.print(table)
+    # rich fills every line up with blanks; a pipe or a log has no use for them.
+    lines = [line.rstrip() for line in captured.get().splitlines()]
+    print("\n".join(line for line in lines if line), end="\n\n")
