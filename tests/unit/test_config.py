@@ -35,7 +35,7 @@ def test_both_spellings_of_the_passes_say_the_same(tmp_path: Path, text: str) ->
     path = tmp_path / "x.toml"
     path.write_text(text)
     config = load_config(path, ["passes.quantize.default.config.weight_width=4"])
-    quantize = {"by": "type", "default": {"config": {"weight_width": 4}}}
+    quantize: dict[str, object] = {"by": "type", "default": {"config": {"weight_width": 4}}}
     assert config.passes == (
         PassCall(name="fold_batch_norm"),
         PassCall(name="quantize", arguments=quantize),

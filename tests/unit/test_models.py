@@ -32,8 +32,11 @@ def test_jet_classifiers_have_the_layers_of_their_papers() -> None:
 def test_mlp_names_its_layers() -> None:
     model = mlp([13, 7, 5], activation="leaky_relu", batch_norm=True, bias=False)
     assert [name for name, _ in model.named_children()] == ["fc1", "bn1", "act1", "fc2"]
-    assert model.fc1.bias is None
-    assert model.act1.negative_slope == 0.125
+    fc1, act1 = model.get_submodule("fc1"), model.get_submodule("act1")
+    assert isinstance(fc1, nn.Linear)
+    assert fc1.bias is None
+    assert isinstance(act1, nn.LeakyReLU)
+    assert act1.negative_slope == 0.125
     assert model(torch.zeros(2, 13)).shape == (2, 5)
 
 
