@@ -174,6 +174,51 @@ def _telling_line(stdout: str, stderr: str) -> str:
     return told[0] if told else "it printed nothing"
 
 
+def _start(
+    command: Sequence[str], cwd: Path, env: Mapping[str, str] | None, piped: bool
+) -> subprocess.Popen[str]:
+    try:
+        return subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=_environment(Path(command[0]), env),
+            stdin=subprocess.PIPE if piped else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+    except OSError as error:
+        name = Path(command[0]).name
+        raise ToolError(
+            f"tool '{name}' does not start: {error.strerror}; reinstall '{command[0]}'", command
+        ) from error
+
+
+def _finish(
+    process: subprocess.Popen[str], command: Sequence[str], stdin: str | None, timeout: float
+) -> tuple[str, str]:
+    """Returns standard output and error of a process that ends well and in time."""
+    name = Path(command[0]).name
+    try:
+        stdout, stderr = process.communicate(stdin, timeout=timeout)
+    except subprocess.TimeoutExpired as error:
+        _end(process)
+        tail = _tail(*process.communicate())
+        message = f"tool '{name}' did not end within {timeout:g} s; allow it more time"
+        raise ToolError(message, command, None, tail) from error
+    except BaseException:
+        _end(process)
+        process.wait()
+        raise
+    if process.returncode != 0:
+        line, tail = _telling_line(stdout, stderr), _tail(stdout, stderr)
+        message = f"tool '{name}' exited with status {process.returncode}: {line}"
+        raise ToolError(message, command, process.returncode, tail)
+    return stdout, stderr
+
+
 def run_tool(
     argv: Sequence[str],
     *,
@@ -193,51 +238,13 @@ def run_tool(
 
     Raises ToolError when the tool is missing, ends with a status other than 0 or times out.
     """
-    path = find_tool(argv[0])
-    command = (str(path), *argv[1:])
-    name = Path(argv[0]).name
+    command = (str(find_tool(argv[0])), *argv[1:])
     if not cwd.is_dir():
+        name = Path(argv[0]).name
         raise ToolError(f"tool '{name}': no folder '{cwd}' to run in; create it first", command)
     start = time.monotonic()
-    try:
-        process = subprocess.Popen(
-            command,
-            cwd=cwd,
-            env=_environment(path, env),
-            stdin=subprocess.DEVNULL if stdin is None else subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            encoding="utf-8",
-            errors="replace",
-            start_new_session=True,
-        )
-    except OSError as error:
-        raise ToolError(
-            f"tool '{name}' does not start: {error.strerror}; reinstall '{path}'", command
-        ) from error
-    try:
-        stdout, stderr = process.communicate(stdin, timeout=timeout)
-    except subprocess.TimeoutExpired as error:
-        _end(process)
-        tail = _tail(*process.communicate())
-        raise ToolError(
-            f"tool '{name}' did not end within {timeout:g} s; allow it more time",
-            command,
-            None,
-            tail,
-        ) from error
-    except BaseException:
-        _end(process)
-        process.wait()
-        raise
-    if process.returncode != 0:
-        raise ToolError(
-            f"tool '{name}' exited with status {process.returncode}: "
-            f"{_telling_line(stdout, stderr)}",
-            command,
-            process.returncode,
-            _tail(stdout, stderr),
-        )
+    process = _start(command, cwd, env, stdin is not None)
+    stdout, stderr = _finish(process, command, stdin, timeout)
     return CompletedTool(stdout, stderr, time.monotonic() - start)
 
 

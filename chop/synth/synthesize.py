@@ -196,10 +196,9 @@ def synthesize_design(
     cells = read_cells(out / "stat.json")[manifest.top]
     used = count_resources(device.family, cells)
     _check_capacity(manifest, device, used)
+    timing = _Timing(None, "place and route was not asked for")
     if place_and_route:
         timing = _route(device, directory, cells, timeout_seconds)
-    else:
-        timing = _Timing(None, "place and route was not asked for")
     return SynthesisReport(
         target=device.name,
         device=device.device,
