@@ -39,12 +39,17 @@ __all__ = [
 # The define that adds a monitor to every internal stream.
 CHECK_STREAMS = "CHOP_CHECK_STREAMS"
 
-# A simulation of more cycles than this is worth an optimised build.
-QUICK_CYCLES = 300_000
+# The compiler's levels: _QUICK builds two to six times as fast and runs a tenth as fast, so a
+# simulation of more than so many cycles is worth _OPTIMISED. -O3 gains nothing over -O2.
+_QUICK, _OPTIMISED = "-O0", "-O2"
+QUICK_CYCLES = 200_000
 # C++ of fewer bytes than this is not worth a second process.
 _UNIT_BYTES = 300_000
 
-_CXX_FLAGS = ("-std=gnu++20", "-fcf-protection=none", "-w", "-DVM_COVERAGE=0", "-DVM_SC=0")
+_CXX_FLAGS = (
+    *("-std=gnu++20", "-fcf-protection=none", "-w", "-DVM_COVERAGE=0", "-DVM_SC=0"),
+    *("-DVM_TIMING=1", "-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0"),
+)
 _VERILATOR_FLAGS = (
     *("--cc", "--exe", "--vpi", "--timing", "--top-module", "tb", "--prefix", "Vtop"),
     *("--timescale", "1ns/1ns", "--quiet", "-O3", "--x-assign", "fast", "--x-initial", "unique"),
@@ -228,18 +233,11 @@ class Build:
     seconds: float
 
 
-def _cxx_flags(tools: Toolchain, optimise: bool, waves: bool) -> list[str]:
-    """The compiler's flags, which the precompiled header and every unit have to share."""
-    return [
-        *_CXX_FLAGS,
-        "-O3" if optimise else "-O1",
-        "-DVM_TIMING=1",
-        f"-DVM_TRACE={int(waves)}",
-        f"-DVM_TRACE_VCD={int(waves)}",
-        *("-DVM_TRACE_FST=0", "-DVM_TRACE_SAIF=0"),
-        f"-I{tools.root / 'include'}",
-        f"-I{tools.root / 'include' / 'vltstd'}",
-    ]
+def _cxx_flags(tools: Toolchain, level: str, waves: bool) -> list[str]:
+    """The compiler's flags, which a precompiled header and what includes it have to share."""
+    include = tools.root / "include"
+    trace = [f"-DVM_TRACE={int(waves)}", f"-DVM_TRACE_VCD={int(waves)}"]
+    return [*_CXX_FLAGS, level, *trace, f"-I{include}", f"-I{include / 'vltstd'}"]
 
 
 def _compile_all(commands: Sequence[Sequence[str]], cwd: Path) -> None:
@@ -249,31 +247,28 @@ def _compile_all(commands: Sequence[Sequence[str]], cwd: Path) -> None:
             pass
 
 
-def _runtime(tools: Toolchain, optimise: bool, waves: bool) -> Path:
-    """Returns a folder with Verilator's runtime as objects, and its headers precompiled."""
+def _runtime(tools: Toolchain, waves: bool) -> Path:
+    """Returns a folder with Verilator's runtime as objects: compiled once, so always well."""
     names = [*_RUNTIME, *(["verilated_vcd_c"] if waves else [])]
-    flags = _cxx_flags(tools, optimise, waves)
+    command = [tools.cxx, *_cxx_flags(tools, _OPTIMISED, waves), "-c"]
+    include = tools.root / "include"
+
+    def make(folder: Path) -> None:
+        _compile_all([[*command, str(include / f"{name}.cpp")] for name in names], folder)
+
+    return _cached("runtime-" + _digest([tools.key, *names, *command]), make)
+
+
+def _headers(tools: Toolchain, level: str, waves: bool) -> Path:
+    """Returns the path of a header that includes Verilator's, precompiled for the flags."""
+    command = [tools.cxx, *_cxx_flags(tools, level, waves), "-x", "c++-header", "runtime.h"]
 
     def make(folder: Path) -> None:
         text = "".join(f'#include "{name}"\n' for name in _HEADERS)
         (folder / "runtime.h").write_text(text, encoding="utf-8")
-        header = [tools.cxx, *flags, "-x", "c++-header", "runtime.h", "-o", "runtime.h.gch"]
-        # The runtime is compiled once for everybody, so always well.
-        objects = [
-            [
-                tools.cxx,
-                *flags,
-                "-O2",
-                "-c",
-                str(tools.root / "include" / f"{name}.cpp"),
-                "-o",
-                f"{name}.o",
-            ]
-            for name in names
-        ]
-        _compile_all([header, *objects], folder)
+        _checked([*command, "-o", "runtime.h.gch"], folder)
 
-    return _cached("runtime-" + _digest([tools.key, *_HEADERS, *names, *flags]), make)
+    return _cached("headers-" + _digest([tools.key, *_HEADERS, *command]), make) / "runtime.h"
 
 
 def _units(folder: Path) -> list[list[Path]]:
@@ -291,10 +286,10 @@ def _units(folder: Path) -> list[list[Path]]:
 
 
 def _make_binary(
-    folder: Path, sources: Sequence[Path], options: Sequence[str], optimise: bool, waves: bool
+    folder: Path, sources: Sequence[Path], options: Sequence[str], level: str, waves: bool
 ) -> None:
     tools = find_toolchain()
-    runtime = _runtime(tools, optimise, waves)
+    runtime = _runtime(tools, waves)
     generated = folder / "cpp"
     trace = ["--trace-vcd"] if waves else []
     _checked(
@@ -305,14 +300,14 @@ def _make_binary(
         folder,
         env=_verilator_environment(tools.root),
     )
-    flags = _cxx_flags(tools, optimise, waves)
+    header = ["-include", str(_headers(tools, level, waves))]
+    command = [tools.cxx, *_cxx_flags(tools, level, waves), *header, "-I.", "-c"]
     commands, objects = [], []
     for number, unit in enumerate([*_units(generated), [tools.cocotb_main]]):
         text = "".join(f'#include "{path}"\n' for path in unit)
         name = f"unit{number}"
         (generated / f"{name}.cpp").write_text(text, encoding="utf-8")
-        header = ["-include", str(runtime / "runtime.h")]
-        commands.append([tools.cxx, *flags, *header, "-I.", "-c", f"{name}.cpp", "-o", f"{name}.o"])
+        commands.append([*command, f"{name}.cpp"])
         objects.append(f"{name}.o")
     _compile_all(commands, generated)
     link = [*objects, *(str(path) for path in sorted(runtime.glob("*.o")))]
@@ -354,12 +349,11 @@ def build(
     for path in ordered:
         parts += [path.name, path.read_text(encoding="utf-8")]
 
-    def key(optimise: bool) -> str:
-        return _digest([*parts, *_cxx_flags(tools, optimise, waves)])
+    def key(level: str) -> str:
+        return _digest([*parts, *_cxx_flags(tools, level, waves)])
 
-    optimise = expected_cycles > QUICK_CYCLES or (cache_folder() / key(True)).exists()
+    optimise = expected_cycles > QUICK_CYCLES or (cache_folder() / key(_OPTIMISED)).exists()
+    level = _OPTIMISED if optimise else _QUICK
     absolute = [path.resolve() for path in ordered]
-    folder = _cached(
-        key(optimise), lambda made: _make_binary(made, absolute, options, optimise, waves)
-    )
+    folder = _cached(key(level), lambda made: _make_binary(made, absolute, options, level, waves))
     return Build(folder / "simulation", waves, time.monotonic() - started)

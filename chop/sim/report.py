@@ -175,15 +175,14 @@ def _element(beat: str, lane: int, width: int, signed: bool) -> int:
 
 
 def _wrong(words: list[str], stream: Mapping[str, Any], beats_per_sample: int) -> WrongElement:
-    beat, lane = int(words[0]), int(words[1])
-    sample, position = divmod(beat, beats_per_sample)
-    width, signed = stream["format"]["width"], stream["format"]["signed"]
-    return WrongElement(
-        sample,
-        position * stream["lanes"] + lane,
-        _element(words[2], lane, width, signed),
-        _element(words[3], lane, width, signed),
-    )
+    """Returns the first element that differs between two beats: number, expected, actual."""
+    lanes, width, signed = stream["lanes"], stream["format"]["width"], stream["format"]["signed"]
+    sample, position = divmod(int(words[0]), beats_per_sample)
+    for lane in range(lanes):
+        expected, actual = (_element(beat, lane, width, signed) for beat in words[1:])
+        if expected != actual:
+            return WrongElement(sample, position * lanes + lane, expected, actual)
+    raise ValueError(f"stream '{stream['name']}': beats {words[1:]} do not differ")
 
 
 def _read_stream(

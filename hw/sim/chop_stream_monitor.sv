@@ -42,7 +42,6 @@ module chop_stream_monitor #(
   int unsigned      beat_in_sample;
 
   longint unsigned  bad_beat;
-  int unsigned      bad_lane;
   logic [Width-1:0] bad_expected, bad_actual;
 
   logic             pending_q;  // a beat was offered in the last cycle and not taken
@@ -56,17 +55,16 @@ module chop_stream_monitor #(
   endtask
 
   task automatic compare();
+    logic [Width-1:0] difference;
+    difference = data_i ^ expected;
+    if (mismatches == 0) begin
+      bad_beat     = taken;
+      bad_expected = expected;
+      bad_actual   = data_i;
+    end
+    /* verilator unroll_disable */
     for (int unsigned lane = 0; lane < Lanes; lane++) begin
-      if (data_i[lane*ElementWidth +: ElementWidth] != expected[lane*ElementWidth +: ElementWidth])
-      begin
-        if (mismatches == 0) begin
-          bad_beat     = taken;
-          bad_lane     = lane;
-          bad_expected = expected;
-          bad_actual   = data_i;
-        end
-        mismatches = mismatches + 1;
-      end
+      if (difference[lane*ElementWidth +: ElementWidth] != 0) mismatches = mismatches + 1;
     end
   endtask
 
@@ -110,7 +108,7 @@ module chop_stream_monitor #(
     if (taken != 0) $fdisplay(out, "first %0d", first_cycle);
     if (taken != 0) $fdisplay(out, "last %0d", last_cycle);
     if (mismatches != 0)
-      $fdisplay(out, "mismatch %0d %0d %h %h", bad_beat, bad_lane, bad_expected, bad_actual);
+      $fdisplay(out, "mismatch %0d %h %h", bad_beat, bad_expected, bad_actual);
     if (broken) $fdisplay(out, "broken %s %0d", broken_how, broken_cycle);
     foreach (sample_cycles[i]) $fdisplay(out, "sample %0d", sample_cycles[i]);
     $fclose(out);
