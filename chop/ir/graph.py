@@ -53,6 +53,8 @@ class MaseGraph:
         """Returns a graph that shares nothing mutable with this one; metadata comes along."""
         other = MaseGraph.__new__(MaseGraph)
         other.model = copy.deepcopy(self.model)
+        # The class is the instance's own; deepcopy forgets that it has the model's name.
+        type(other.model).__name__ = type(self.model).__name__
         for mine, theirs in zip(self.fx_graph.nodes, other.fx_graph.nodes, strict=True):
             # Deep copies of frozen metadata would cost time and gain nothing.
             if KEY in mine.meta:

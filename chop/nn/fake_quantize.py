@@ -64,12 +64,18 @@ def cast_to_fixed(
 
 
 class Cast(nn.Module):
-    """Casts a tensor to a number format: the `cast` node of a quantised graph."""
+    """Casts a tensor to a number format: the `cast` node of a quantised graph.
 
-    def __init__(self, format: Fixed, rounding: Rounding = Rounding.HALF_UP) -> None:
+    `inserted` marks the casts that are not the model's own: quantise takes them back to start over.
+    """
+
+    def __init__(
+        self, format: Fixed, rounding: Rounding = Rounding.HALF_UP, inserted: bool = False
+    ) -> None:
         super().__init__()
         self.format = format
         self.rounding = rounding
+        self.inserted = inserted
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return fake_quantize(x, self.format, self.rounding)

@@ -14,9 +14,9 @@ from chop.passes.contract import analysis_pass
 from chop.schedule.folding import choose_foldings
 from chop.schedule.options import HardwareOptions
 from chop.schedule.plan import Plan, make_plan
-from chop.schedule.units import dataflow_of
+from chop.schedule.units import Dataflow, dataflow_of
 
-__all__ = ["HardwareArguments", "add_hardware_metadata_analysis_pass"]
+__all__ = ["HardwareArguments", "add_hardware_metadata_analysis_pass", "planned_metadata"]
 
 _NO_HARDWARE = Folding(0, 0, 0, 0)
 
@@ -39,27 +39,34 @@ def add_hardware_metadata_analysis_pass(
     dataflow = dataflow_of(graph)
     rom = RomOptions(style=arguments.rom_style)
     plan = make_plan(dataflow, choose_foldings(dataflow, arguments, rom), rom)
+    planned = planned_metadata(graph, dataflow, plan)
+    for node in graph.fx_graph.nodes:
+        update(node, hardware=planned[node.name])
+    graph.info["add_hardware_metadata"] = _report(plan.initiation_interval, plan, arguments)
+    return graph
+
+
+def planned_metadata(graph: MaseGraph, dataflow: Dataflow, plan: Plan) -> dict[str, HardwareMeta]:
+    """Returns every node's hardware metadata according to the plan, by node name."""
     built = {unit.node: unit for unit in dataflow.units}
+    found = {}
     for node in graph.fx_graph.nodes:
         host = dataflow.hosts.get(node.name, node.name)
         if node.name in built:
             unit, done = built[node.name], plan.units[node.name]
             build = done.build
-            cost = unit.op.cost(unit.site, build)
-            meta = HardwareMeta(
+            found[node.name] = HardwareMeta(
                 host,
                 build.folding,
                 build.in_depth,
                 build.out_depth,
                 done.fifo_depth,
                 done.first_output_cycle,
-                cost,
+                unit.op.cost(unit.site, build),
             )
         else:
-            meta = HardwareMeta(host, _NO_HARDWARE, 0, 0, 0, 0, Cost())
-        update(node, hardware=meta)
-    graph.info["add_hardware_metadata"] = _report(plan.initiation_interval, plan, arguments)
-    return graph
+            found[node.name] = HardwareMeta(host, _NO_HARDWARE, 0, 0, 0, 0, Cost())
+    return found
 
 
 def _report(interval: int, plan: Plan, arguments: HardwareArguments) -> Mapping[str, Any]:

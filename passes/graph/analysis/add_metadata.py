@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
+from torch import fx
 
 from chop.errors import ConfigError
 from chop.ir.graph import MaseGraph
@@ -14,7 +15,11 @@ from chop.ops.annotate import Annotator, module_of
 from chop.ops.registry import operator
 from chop.passes.contract import NoArguments, PassArguments, analysis_pass
 
-__all__ = ["add_common_metadata_analysis_pass", "add_software_metadata_analysis_pass"]
+__all__ = [
+    "add_common_metadata_analysis_pass",
+    "add_software_metadata_analysis_pass",
+    "software_meta",
+]
 
 _FLOAT_BITS = 32
 
@@ -53,16 +58,36 @@ def add_software_metadata_analysis_pass(graph: MaseGraph, arguments: NoArguments
     Bit operations: multiplications times the widths of both operands (32 for floating point).
     """
     for node in graph.fx_graph.nodes:
-        common = common_of(node)
-        old = meta_of(node).software
-        parameters, macs = 0, 0
-        if common.carries_data and common.operator != "input":
-            module = module_of(graph, node)
-            parameters = sum(p.numel() for p in module.parameters()) if module is not None else 0
-            macs = operator(common.operator).macs(common.attributes, common.output)
-        statistics = old.statistics if old is not None else {}
-        update(node, software=SoftwareMeta(parameters, macs, macs * _bits(common), statistics))
+        update(node, software=software_meta(graph, node))
     return graph
+
+
+def software_meta(graph: MaseGraph, node: fx.Node) -> SoftwareMeta:
+    """Returns what the node costs in software terms; statistics that it has are kept."""
+    common, old = common_of(node), meta_of(node).software
+    parameters, macs = 0, 0
+    if common.carries_data and common.operator != "input":
+        parameters = _parameters(graph, node)
+        macs = operator(common.operator).macs(common.attributes, common.output)
+    statistics = old.statistics if old is not None else {}
+    return SoftwareMeta(parameters, macs, macs * _bits(common), statistics)
+
+
+def _parameters(graph: MaseGraph, node: fx.Node) -> int:
+    """Counts those of the module called, or those that a function is given."""
+    module = module_of(graph, node)
+    if module is not None:
+        return sum(p.numel() for p in module.parameters())
+    found: dict[str, int] = {}
+    waiting = list(node.all_input_nodes)
+    while waiting:
+        source = waiting.pop()
+        if common_of(source).operator == "constant":
+            waiting += source.all_input_nodes
+            if source.op == "get_attr":
+                owner, _, name = str(source.target).rpartition(".")
+                found[str(source.target)] = getattr(graph.model.get_submodule(owner), name).numel()
+    return sum(found.values())
 
 
 def _bits(common: CommonMeta) -> int:

@@ -13,6 +13,7 @@ from chop.nn.layers import ChannelAffine
 from chop.ops.annotate import Annotator, data_inputs, module_of
 from chop.ops.registry import operator
 from chop.passes.contract import NoArguments, transform_pass
+from chop.passes.graph.transforms.refresh import refresh_metadata
 
 __all__ = ["fold_batch_norm_transform_pass"]
 
@@ -35,10 +36,8 @@ def fold_batch_norm_transform_pass(graph: MaseGraph, arguments: NoArguments) -> 
     graph.model.delete_all_unused_submodules()
     graph.model.recompile()
     graph.info["fold_batch_norm"] = report
-    if report:
-        annotator = Annotator(graph, graph.example_inputs)
-        for node in graph.fx_graph.nodes:
-            annotator.annotate(node)
+    if any(entry["folded_into"] for entry in report):
+        refresh_metadata(graph)
     return graph
 
 

@@ -26,6 +26,8 @@ from chop.nn.layers import QuantizedLayer
 from chop.ops.annotate import Annotator, data_inputs, record, spellings_of
 from chop.ops.registry import operator, operators
 from chop.passes.contract import PassArguments, transform_pass
+from chop.passes.graph.transforms.dequantize import take_back_formats
+from chop.passes.graph.transforms.refresh import refresh_metadata
 
 __all__ = ["LayerConfig", "quantize_transform_pass"]
 
@@ -122,8 +124,10 @@ def quantize_transform_pass(graph: MaseGraph, arguments: _Open) -> MaseGraph:
         _layer_config("default", parsed.default),
         {key: _layer_config(key, entry) for key, entry in parsed.entries.items()},
     )
+    take_back_formats(graph)
     _check_entries(graph, rules)
     _Quantizer(graph, rules, parsed).run()
+    refresh_metadata(graph)
     return graph
 
 
@@ -236,7 +240,7 @@ class _Quantizer:
     ) -> None:
         graph = self._graph
         target = _free_name(graph, name)
-        graph.model.add_submodule(target, Cast(format, self._rounding))
+        graph.model.add_submodule(target, Cast(format, self._rounding, inserted=True))
         with graph.fx_graph.inserting_after(source):
             cast = graph.fx_graph.create_node("call_module", target, (source,), name=name)
         cast.stack_trace = source.stack_trace
