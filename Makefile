@@ -23,8 +23,9 @@ test: $(STAMP)
 	$(BIN)/python -m pytest -n $(WORKERS) tests
 
 sim: $(STAMP)
-	@test -n "$(BUILD)" || { echo "nothing was emitted here yet: run 'make run', or name BUILD=dir" >&2; exit 2; }
-	$(MAKE) -C $(BUILD) sim PYTHON=$(CURDIR)/$(BIN)/python
+	@test -n "$(BUILD)" || { echo "error: nothing was emitted here yet; run 'make run'" >&2; exit 2; }
+	@test -f "$(BUILD)/design.json" || { echo "error: no design in '$(BUILD)'" >&2; exit 2; }
+	@$(MAKE) --no-print-directory -C $(BUILD) sim PYTHON=$(CURDIR)/$(BIN)/python
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

@@ -13,6 +13,9 @@ from chop.flows.weights import restore_weights, train_job
 
 __all__ = ["compile_job", "prepare_job"]
 
+# Samples whose vectors go into the emitted folder, for `make sim` there.
+_VECTORS = 16
+
 
 def prepare_job(config: Config, progress: Progress) -> Job:
     """Returns the job with trained weights, from runs/<name> where they fit the configuration.
@@ -34,7 +37,7 @@ def compile_job(job: Job, directory: Path, progress: Progress) -> Accelerator:
     with progress.task(f"compile {job.config.name}"):
         return compile(
             job.model,
-            tuple(tensor[:1] for tensor in job.calibration),
+            tuple(tensor[:_VECTORS] for tensor in job.test),
             config=job.config.compiler_config(),
             calibration_inputs=job.calibration,
             out_dir=directory,
