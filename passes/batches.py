@@ -19,9 +19,10 @@ def batches_of(
 ) -> Iterator[dict[str, torch.Tensor]]:
     """Yields batches by input name, `most_samples` samples in all.
 
-    `data` is a mapping of input names to tensors [N, *shape], or an iterable of batches: each a
-    tensor, or a sequence that starts with the inputs (labels may follow), or a mapping. Raises
-    ConfigError when it is something else or yields nothing, ShapeError for a missing input.
+    `data` is a mapping of input names to tensors [N, *shape] (the tensor alone where there is one
+    input), or an iterable of batches: each a tensor, or a sequence that starts with the inputs
+    (labels may follow), or a mapping. Raises ConfigError when it is something else or yields
+    nothing, ShapeError for a missing input.
     """
     left = most_samples
     empty = True
@@ -40,6 +41,8 @@ def batches_of(
 
 
 def _raw(who: str, names: tuple[str, ...], data: object) -> Iterator[dict[str, torch.Tensor]]:
+    if isinstance(data, torch.Tensor) and len(names) == 1:
+        data = {names[0]: data}
     if isinstance(data, Mapping):
         whole = _named(who, names, data)
         for start in range(0, _count(who, whole), _MOST_AT_ONCE):

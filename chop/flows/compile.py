@@ -252,6 +252,8 @@ def _completed(
             result.setdefault("calibration", _named(graph, calibration))
         if "rounding" in config.hardware:
             result.setdefault("rounding", config.hardware["rounding"])
+    if name == "profile_statistics" and calibration is not None:
+        result.setdefault("data", _named(graph, calibration))
     if name == "add_common_metadata":
         result.setdefault("dummy_in", graph.example_inputs)
     return result

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -25,6 +25,7 @@ from chop.nn.fake_quantize import Cast
 from chop.nn.layers import QuantizedLayer
 from chop.ops.annotate import Annotator, data_inputs, record, spellings_of
 from chop.ops.registry import operator, operators
+from chop.passes.batches import batches_of
 from chop.passes.contract import PassArguments, transform_pass
 from chop.passes.graph.transforms.dequantize import take_back_formats
 from chop.passes.graph.transforms.refresh import refresh_metadata
@@ -400,24 +401,6 @@ def _check_entries(graph: MaseGraph, rules: _Rules) -> None:
 
 def _calibration_values(graph: MaseGraph, calibration: Any) -> dict[str, Floats]:
     """Returns every node's values over the calibration data (the example inputs where none)."""
-    inputs = dict(graph.example_inputs)
-    if isinstance(calibration, Mapping):
-        inputs = dict(calibration)
-    elif calibration is not None:
-        inputs = _collect(graph, calibration)
-    inputs = {name: x[:_MOST_SAMPLES] for name, x in inputs.items()}
-    return record(graph, inputs)
-
-
-def _collect(graph: MaseGraph, batches: Iterable[Any]) -> dict[str, torch.Tensor]:
-    """Returns the first batches of a loader: tensors, or tuples that start with the inputs."""
-    names, parts, count = graph.placeholders, [], 0
-    for batch in batches:
-        tensors = (batch,) if isinstance(batch, torch.Tensor) else tuple(batch)
-        parts.append(tensors[: len(names)])
-        count += len(tensors[0])
-        if count >= _MOST_SAMPLES:
-            break
-    if not parts:
-        raise ConfigError("pass 'quantize': calibration has no batches; give at least one")
-    return {name: torch.cat([part[i] for part in parts]) for i, name in enumerate(names)}
+    data = graph.example_inputs if calibration is None else calibration
+    batches = list(batches_of("pass 'quantize'", graph.placeholders, data, _MOST_SAMPLES))
+    return record(graph, {n: torch.cat([b[n] for b in batches]) for n in graph.placeholders})
