@@ -39,6 +39,18 @@ class _Recorder(fx.Interpreter):
         super().__init__(module, garbage_collect_values=False)
         self.extra_traceback = False
 
+    def fetch_args_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = super().fetch_args_from_env(n)
+        module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
+        if not _in_place(n, module):
+            return args, kwargs
+
+        # The caller's inputs, and the values recorded, stay what they were.
+        def kept(value: Any) -> Any:
+            return value.clone() if isinstance(value, torch.Tensor) else value
+
+        return fx.node.map_aggregate(args, kept), fx.node.map_aggregate(kwargs, kept)
+
     def run_node(self, n: fx.Node) -> Any:
         try:
             return super().run_node(n)
@@ -252,15 +264,25 @@ def _parameters(
 
 def _refuse_aliasing(call: Call) -> None:
     """An in-place operation changes what other readers of its input see."""
-    in_place = getattr(call.module, "inplace", False) or (
-        call.module is None and call.spelling.endswith("_") and not call.spelling.endswith("__")
-    )
-    sources = data_inputs(call.node)
-    if in_place and sources and len(sources[0].users) > 1:
-        raise call.refuse(
-            f"'{call.spelling}' works in place on a tensor that is read elsewhere",
-            "use the form that returns a new tensor",
-        )
+    sources = data_inputs(call.node) if _in_place(call.node, call.module) else []
+    while sources:
+        if len(sources[0].users) > 1:
+            raise call.refuse(
+                f"'{call.spelling}' works in place on a tensor that is read elsewhere",
+                "use the form that returns a new tensor",
+            )
+        # A reshape may share the memory of the tensor before it.
+        maker = common_of(sources[0]).operator
+        is_layout = maker != "input" and operator(maker).is_layout
+        sources = data_inputs(sources[0]) if is_layout else []
+
+
+def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
+    if module is not None:
+        return bool(getattr(module, "inplace", False))
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
+    method = node.op in ("call_function", "call_method") and name.endswith("_")
+    return bool(node.kwargs.get("inplace", False)) or (method and not name.endswith("__"))
 
 
 def _batch_size(graph: MaseGraph, inputs: Mapping[str, torch.Tensor]) -> int:
