@@ -185,17 +185,22 @@ def _wrong(words: list[str], stream: Mapping[str, Any], beats_per_sample: int) -
     raise ValueError(f"stream '{stream['name']}': beats {words[1:]} do not differ")
 
 
-def _read_stream(
-    stream: Mapping[str, Any], role: str, vectors: Path, results: Path, samples: int
-) -> StreamReport:
-    fields: dict[str, list[str]] = {}
-    sample_cycles = []
-    for line in (results / f"{stream['name']}.txt").read_text(encoding="utf-8").splitlines():
+def _read_fields(path: Path) -> tuple[dict[str, list[str]], list[int]]:
+    """Returns the "key value ..." lines of a harness report, and the values of its samples."""
+    fields, sample_cycles = {}, []
+    for line in path.read_text(encoding="utf-8").splitlines():
         key, *words = line.split()
         if key == "sample":
             sample_cycles.append(int(words[0]))
         else:
             fields[key] = words
+    return fields, sample_cycles
+
+
+def _read_stream(
+    stream: Mapping[str, Any], role: str, vectors: Path, results: Path, samples: int
+) -> StreamReport:
+    fields, sample_cycles = _read_fields(results / f"{stream['name']}.txt")
 
     def number(key: str) -> int | None:
         return int(fields[key][0]) if key in fields else None

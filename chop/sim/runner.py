@@ -16,7 +16,7 @@ import shutil
 import sys
 import time
 import xml.etree.ElementTree as ElementTree
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -137,12 +137,24 @@ def _environment(test_folder: Path, results: Path) -> dict[str, str]:
     }
 
 
-def _verdict(results: Path, log: str) -> bool:
-    """Returns whether the cocotb test passed; RunnerError when it did not even run."""
+def _run_test(
+    command: Sequence[str],
+    directory: Path,
+    results: Path,
+    timeout: float,
+    environment: Mapping[str, str],
+) -> bool:
+    """Runs the simulation; returns whether its cocotb test passed."""
+    status, log = execute(command, directory, timeout, environment)
+    (results / "simulation.log").write_text(log, encoding="utf-8")
+    complaint = re.search(r"^%(Error|Warning).*", log, re.MULTILINE)
+    if complaint or status != 0:
+        what = complaint.group() if complaint else f"exit status {status}"
+        raise RunnerError(f"simulation failed: {what}", command, status, tail(log))
     path = results / "results.xml"
     cases = list(ElementTree.parse(path).iter("testcase")) if path.exists() else []
     if len(cases) != 1:
-        raise RunnerError("the cocotb test did not run", tail=tail(log))
+        raise RunnerError("the cocotb test did not run", command, status, tail(log))
     return cases[0].find("failure") is None and cases[0].find("error") is None
 
 
@@ -178,22 +190,16 @@ def run(
     ]
     waves = ["--trace", "--trace-file", str(results / "waves.vcd")] if built.waves else []
     command = [str(built.binary), *waves, *options.plusargs(vectors, results)]
-    started = time.monotonic()
     environment = _environment(test_folder, results)
-    status, log = execute(command, directory, options.timeout_seconds, environment)
+    started = time.monotonic()
+    passed = _run_test(command, directory, results, options.timeout_seconds, environment)
     seconds = time.monotonic() - started
-    (results / "simulation.log").write_text(log, encoding="utf-8")
-    complaint = re.search(r"^%(Error|Warning).*", log, re.MULTILINE)
-    if complaint or status != 0:
-        what = complaint.group() if complaint else f"exit status {status}"
-        raise RunnerError(f"simulation failed: {what}", command, status, tail(log))
-    verdict = _verdict(results, log)
     reports = [
         read_design_report(design, vectors / folder, results / folder, count, check_streams)
         for design, folder, count in zip(designs, folders, samples, strict=True)
     ]
-    if verdict != all(report.passed for report in reports):
-        raise RunnerError("the cocotb test and the harness disagree", command, status, tail(log))
+    if passed != all(report.passed for report in reports):
+        raise RunnerError(f"the cocotb test and the harness disagree; see {results}", command)
     return reports, seconds
 
 

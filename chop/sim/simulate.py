@@ -238,9 +238,9 @@ def simulate_design(
         inputs: stream name to integers [samples, elements] in stream order, for every input.
         expected: the same for every output, and with `check_streams` every internal stream.
 
-    Raises SimulationError when values do not fit the design, a ROM is missing or a stream breaks
-    its contract (a beat withdrawn, a beat too many), ToolError when a tool fails or takes too long.
-    Values that differ, beats that never come and deadlocks are results.
+    Values that differ, beats that never come and deadlocks are results. Raises SimulationError when
+    values do not fit the design, a ROM is missing or a stream breaks its contract (a beat
+    withdrawn, a beat too many), ToolError when a tool fails or takes too long.
     """
     options = options or SimulationOptions()
     manifest = Manifest.load(directory)
@@ -266,8 +266,9 @@ def simulate_design(
             options.check_streams,
         )
         if options.waves:
-            (directory / "tb" / "results").mkdir(exist_ok=True)
-            shutil.copy(results / "waves.vcd", directory / "tb" / "results" / "waves.vcd")
+            kept = directory / "tb" / "results"
+            kept.mkdir(exist_ok=True)
+            shutil.copy(results / "waves.vcd", kept)
         return _finish(manifest, case, report, results, (built.seconds, seconds))
 
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -14,7 +12,7 @@ import pytest
 
 from chop.errors import SimulationError, ToolError
 from chop.formats.rounding import Ints
-from chop.ir.manifest import FormatEntry, Manifest, StreamEntry
+from chop.ir.manifest import Manifest
 from chop.sim.simulate import (
     BatchCase,
     Mismatch,
@@ -22,111 +20,8 @@ from chop.sim.simulate import (
     simulate_batch,
     simulate_design,
 )
-from chop.sim.testbench import write_testbench, write_vectors
-
-SAMPLES = 6
-ELEMENTS = 8
-LANES = 2
-BEATS = ELEMENTS // LANES
-
-# A registered stage from x to mid and one from mid to y. MID, TAP and HEAD are what a test breaks:
-# declarations and assigns that make mid_*, the data of y, and x_ready_o.
-TOP = """
-module {top} (
-  input  logic        clk_i,
-  input  logic        rst_ni,
-  input  logic [15:0] x_data_i,
-  input  logic        x_valid_i,
-  output logic        x_ready_o,
-  output logic [15:0] y_data_o,
-  output logic        y_valid_o,
-  input  logic        y_ready_i
-);
-  // Beats accepted at x.
-  logic [15:0] count;
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) count <= 16'd0;
-    else if (x_valid_i && x_ready_o) count <= count + 16'd1;
-  end
-
-  logic [15:0] first_data, mid_data, last_data;
-  logic first_valid, first_ready, mid_valid, mid_ready, last_valid, last_ready;
-
-  {head}
-
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) first_valid <= 1'b0;
-    else if (first_ready) first_valid <= x_valid_i && x_ready_o;
-    if (first_ready) first_data <= x_data_i;
-  end
-  assign first_ready = !first_valid || mid_ready;
-
-  {mid}
-
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) last_valid <= 1'b0;
-    else if (mid_ready) last_valid <= mid_valid;
-    if (mid_ready) last_data <= mid_data;
-  end
-  assign mid_ready = !last_valid || last_ready;
-
-  {tail}
-endmodule
-"""
-HEAD = "assign x_ready_o = first_ready;"
-MID = "assign mid_data = first_data; assign mid_valid = first_valid;"
-TAIL = "assign y_data_o = last_data; assign y_valid_o = last_valid; assign last_ready = y_ready_i;"
-
-
-def stream(name: str) -> StreamEntry:
-    fmt = FormatEntry(width=8, frac_width=4, signed=True)
-    shape = (ELEMENTS,)
-    return StreamEntry(
-        name=name, signal=name, node=f"n_{name}", shape=shape, format=fmt, lanes=LANES
-    )
-
-
-def emit(
-    directory: Path,
-    head: str = HEAD,
-    mid: str = MID,
-    tail: str = TAIL,
-    top: str = "top",
-    rom: Sequence[str] = (),
-) -> Path:
-    """Writes a folder as the emitter does, around a hand-written top."""
-    (directory / "rtl").mkdir(parents=True)
-    text = TOP.format(top=top, head=head, mid=mid, tail=tail)
-    (directory / "rtl" / f"{top}.sv").write_text(text, encoding="utf-8")
-    manifest = Manifest(
-        name=f"tiny_{top}",
-        top=top,
-        rounding="half_up",
-        inputs=(stream("x"),),
-        outputs=(stream("y"),),
-        streams=(stream("mid"),),
-        layers=(),
-        multipliers=0,
-        ideal_initiation_interval=BEATS,
-        predicted_initiation_interval=BEATS,
-        predicted_latency_cycles=2,
-        rtl=(f"rtl/{top}.sv",),
-        testbench=(),
-        rom=tuple(rom),
-        config_hash="",
-        weights_hash="",
-    )
-    manifest = manifest.model_copy(update={"testbench": write_testbench(manifest, directory)})
-    (directory / "design.json").write_text(manifest.to_json(), encoding="utf-8")
-    return directory
-
-
-def samples(count: int = SAMPLES, seed: int = 0) -> Ints:
-    return np.random.default_rng(seed).integers(-128, 128, (count, ELEMENTS))
-
-
-def values(x: Ints) -> tuple[Mapping[str, Ints], Mapping[str, Ints]]:
-    return {"x": x}, {"mid": x, "y": x}
+from chop.sim.testbench import write_vectors
+from tests.rtl.tiny_design import BEATS, ELEMENTS, LANES, MID, SAMPLES, emit, samples, values
 
 
 def test_without_stalls_every_cycle_moves_a_beat(tmp_path: Path) -> None:
@@ -437,82 +332,3 @@ def test_processes_may_build_the_same_design_at_once(tmp_path: Path) -> None:
     with ThreadPoolExecutor() as pool:
         runs = list(pool.map(lambda folder: simulate_design(folder, *values(samples())), folders))
     assert all(run.passed for run in runs)
-
-
-def make(folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    """Runs make in an emitted folder, with a Python that cannot import chop."""
-    blocked = folder / "blocked"
-    (blocked / "chop").mkdir(parents=True, exist_ok=True)
-    (blocked / "chop" / "__init__.py").write_text("raise ImportError('chop')\n", encoding="utf-8")
-    python = f"env PYTHONPATH={blocked} {sys.executable}"
-    command = ["make", *words, f"PYTHON={python}"]
-    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=300)
-
-
-def test_the_folder_simulates_without_chop(tmp_path: Path) -> None:
-    folder = emit(tmp_path / "d")
-    manifest = Manifest.load(folder)
-    x = samples()
-    write_vectors(manifest, folder, {"x": x, "mid": x, "y": x})
-
-    done = make(folder, "sim")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.startswith(
-        "tiny_top: PASS\n"
-        "  samples     6 / 6\n"
-        "  mismatches  0\n"
-        "  cycles      27\n"
-        "  interval    4 (predicted 4)\n"
-        "  latency     2 (predicted 2)\n"
-        "\n"
-        "  stream  node          beats    mismatches\n"
-        "  x       n_x   input   24 / 24  0\n"
-        "  y       n_y   output  24 / 24  0\n"
-    )
-
-    done = make(folder, "sim", "STALL=0.3", "SEED=1", "SAMPLES=2", "DEBUG=1")
-    assert done.returncode == 0, done.stderr
-    assert "  mid     n_mid  internal  8 / 8  0\n" in done.stdout
-
-    wrong = x.copy()
-    wrong[4, 3] += -1 if x[4, 3] > 0 else 1
-    write_vectors(manifest, folder, {"y": wrong})
-    done = make(folder, "sim")
-    assert done.returncode != 0
-    assert done.stdout.startswith("tiny_top: FAIL\n  samples     6 / 6\n  mismatches  1\n")
-    assert f"sample 4 element 3: expected {wrong[4, 3]}, got {x[4, 3]}\n" in done.stdout
-
-    (folder / "tb" / "vectors" / "y.hex").unlink()
-    done = make(folder, "sim")
-    assert done.returncode != 0
-    assert f"error: vector file '{folder}/tb/vectors/y.hex' is missing" in done.stderr
-
-
-def test_the_folder_reports_a_deadlock(tmp_path: Path) -> None:
-    folder = emit(tmp_path / "d", head="assign x_ready_o = first_ready && count < 16'd6;")
-    write_vectors(Manifest.load(folder), folder, {"x": samples(), "y": samples()})
-    done = make(folder, "sim")
-    assert done.returncode != 0
-    assert done.stdout.startswith("tiny_top: FAIL (deadlock)\n  samples     1 / 6\n")
-    assert "input stream 'x' (node 'n_x') is valid and waits for ready in sample 1, beat 2\n" in (
-        done.stdout
-    )
-
-
-def test_the_folder_lints(tmp_path: Path) -> None:
-    done = make(emit(tmp_path / "d"), "lint")
-    assert (done.returncode, done.stdout) == (0, "tiny_top: no warnings\n")
-    done = make(emit(tmp_path / "w", mid=MID + " logic nobody;"), "lint")
-    assert done.returncode != 0
-    assert "UNUSEDSIGNAL" in done.stdout
-
-
-def test_the_test_bench_is_listed_and_byte_stable(tmp_path: Path) -> None:
-    first, second = emit(tmp_path / "a"), emit(tmp_path / "b")
-    listed = Manifest.load(first).testbench
-    found = [p for p in first.rglob("*") if p.is_file() and p.parent.name != "rtl"]
-    assert sorted(listed) == sorted(
-        str(p.relative_to(first)) for p in found if p.name != "design.json"
-    )
-    for name in listed:
-        assert (first / name).read_bytes() == (second / name).read_bytes()
