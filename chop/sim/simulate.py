@@ -29,6 +29,9 @@ __all__ = [
     "simulate_design",
 ]
 
+# Of a batch's simulation: a process may usually have 1024. It bounds the memory of a build as well.
+_MAX_OPEN_FILES = 400
+
 
 @dataclass(frozen=True, slots=True)
 class SimulationOptions:
@@ -175,6 +178,8 @@ def _check_sound(manifest: Manifest, report: DesignReport) -> None:
     """Raises SimulationError for what is worse than a wrong value: a broken stream contract."""
     for stream in report.streams:
         where = f"design '{manifest.name}': stream '{stream.name}' (node '{stream.node}')"
+        if stream.role != "input" and not stream.compared:
+            raise SimulationError(f"{where} was not compared: its vectors could not be opened")
         if stream.broken:
             raise SimulationError(f"{where} breaks the stream protocol: {stream.broken}")
         if stream.extra:
@@ -314,23 +319,12 @@ def _build_batch(
     return build([*rtl, *bench], check_streams=check_streams, expected_cycles=cycles)
 
 
-def simulate_batch(
-    cases: Sequence[BatchCase], options: SimulationOptions | None = None
+def _simulate_build(
+    manifests: Sequence[Manifest], cases: Sequence[BatchCase], options: SimulationOptions
 ) -> list[SimulationRun]:
-    """Simulates many small designs in one build and one run; returns their runs in order.
-
-    Every design needs a `top` and ROM file names of its own. Each is driven, checked and given up
-    on by itself, as in `simulate_design`, with the same stalls. Waves are not written.
-    """
-    options = options or SimulationOptions()
-    if not cases:
-        return []
     if len(cases) == 1:
         only = cases[0]
         return [simulate_design(only.directory, only.inputs, only.expected, options)]
-    manifests = [Manifest.load(case.directory) for case in cases]
-    for manifest, case in zip(manifests, cases, strict=True):
-        _check_values(manifest, case, options.check_streams)
     with _runner_errors(), tempfile.TemporaryDirectory(prefix="chop_sim_") as name:
         work = Path(name)
         run_options = _run_options(manifests, options)
@@ -349,3 +343,32 @@ def simulate_batch(
             _finish(m, case, report, work / "results" / m.top, (built.seconds, seconds))
             for m, case, report in zip(manifests, cases, reports, strict=True)
         ]
+
+
+def _open_files(manifest: Manifest) -> int:
+    """How many files the test bench of a design keeps open."""
+    return len(manifest.inputs) + 2 * len(manifest.outputs) + len(manifest.streams)
+
+
+def simulate_batch(
+    cases: Sequence[BatchCase], options: SimulationOptions | None = None
+) -> list[SimulationRun]:
+    """Simulates many small designs in one build and one run; returns their runs in order.
+
+    Every design needs a `top` and ROM file names of its own. Each is driven, checked and given up
+    on by itself, as in `simulate_design`, with the same stalls. Waves are not written. Batches too
+    large for one process are split.
+    """
+    options = options or SimulationOptions()
+    manifests = [Manifest.load(case.directory) for case in cases]
+    for manifest, case in zip(manifests, cases, strict=True):
+        _check_values(manifest, case, options.check_streams)
+    runs: list[SimulationRun] = []
+    start = files = 0
+    for index, manifest in enumerate(manifests):
+        files += _open_files(manifest)
+        if index + 1 == len(cases) or files > _MAX_OPEN_FILES:
+            chunk = slice(start, index + 1)
+            runs += _simulate_build(manifests[chunk], cases[chunk], options)
+            start, files = index + 1, 0
+    return runs

@@ -230,7 +230,12 @@ def test_a_simulation_that_takes_too_long_is_ended(tmp_path: Path) -> None:
         simulate_design(folder, *values(samples()), SimulationOptions(timeout_seconds=0.01))
 
 
-def test_a_batch_gives_what_its_designs_give_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most_files", [400, 5])
+def test_a_batch_gives_what_its_designs_give_alone(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most_files: int
+) -> None:
+    # A design takes four files, so with five the batch is split in two, one of them a design alone.
+    monkeypatch.setattr("chop.sim.simulate._MAX_OPEN_FILES", most_files)
     folders = [
         emit(tmp_path / "good", top="good"),
         emit(tmp_path / "wrong", top="wrong", mid=WRONG_MID + "assign mid_valid = first_valid;"),
