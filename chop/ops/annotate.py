@@ -39,8 +39,8 @@ class _Recorder(fx.Interpreter):
         super().__init__(module, garbage_collect_values=False)
         self.extra_traceback = False
 
-    def fetch_args_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        args, kwargs = super().fetch_args_from_env(n)
+    def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = super().fetch_args_kwargs_from_env(n)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
         if not _in_place(n, module):
             return args, kwargs
