@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from chop.ir.manifest import FormatEntry, StreamEntry
+from chop.ir.meta import common_of
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Memory
 from chop.schedule.identifiers import identifiers
@@ -79,10 +80,7 @@ class _Builder:
     def build(self) -> Netlist:
         net, flow = self._net, self._dataflow
         net.inputs = tuple(self._entry(n, n, self._plan.input_lanes[n]) for n in flow.inputs)
-        net.outputs = tuple(
-            self._entry(name, stream, self._lanes(stream), signal=self._ids[name])
-            for name, stream in flow.outputs.items()
-        )
+        net.outputs = tuple(self._output(name, stream) for name, stream in flow.outputs.items())
         net.streams = tuple(
             self._entry(u.node, u.node, self._lanes(u.node))
             for u in flow.units
@@ -95,18 +93,25 @@ class _Builder:
             self._distribute(stream, readers)
         return net
 
-    def _entry(self, name: str, stream: str, lanes: int, signal: str | None = None) -> StreamEntry:
+    def _entry(self, name: str, stream: str, lanes: int) -> StreamEntry:
         type = self._dataflow.stream_type(stream)
         node = self._dataflow.casts.get(stream) or self._dataflow.unit(stream).result
         return StreamEntry(
             name=name,
-            signal=signal or self._ids[name],
+            signal=self._ids[name],
             node=node,
             shape=type.shape,
             format=_format_entry(type),
             lanes=lanes,
             layout=type.layout,
         )
+
+    def _output(self, name: str, stream: str) -> StreamEntry:
+        """An output has the shape of its own node: a reshape may stand behind the stream's maker."""
+        node = self._dataflow.results[name]
+        shape = common_of(node).output.shape
+        entry = self._entry(name, stream, self._lanes(stream))
+        return entry.model_copy(update={"node": node.name, "shape": shape})
 
     def _lanes(self, stream: str) -> int:
         if stream in self._dataflow.inputs:

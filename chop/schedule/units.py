@@ -41,14 +41,15 @@ class Dataflow:
     """Streams are named by the unit or input that makes them.
 
     `inputs` maps each input to the type of its stream and `casts` to the node whose integers that
-    stream carries, `outputs` maps each output's name to the stream that it shows, `hosts` every
-    node to the unit or input that does its work.
+    stream carries, `outputs` maps each output's name to the stream that it shows, `results` to the
+    node whose tensor it is, `hosts` every node to the unit or input that does its work.
     """
 
     inputs: Mapping[str, TensorType]
     casts: Mapping[str, str]
     units: tuple[Unit, ...]
     outputs: Mapping[str, str]
+    results: Mapping[str, fx.Node]
     hosts: Mapping[str, str]
 
     def unit(self, name: str) -> Unit:
@@ -96,9 +97,11 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
             hosts[node] = node.name
             if unit.result != node.name:
                 hosts[next(iter(node.users))] = node.name
-    outputs = _outputs(graph, hosts)
+    results = _outputs(graph)
+    outputs = {name: hosts[node] for name, node in results.items()}
     _check_inputs(graph, inputs)
-    return Dataflow(inputs, casts, tuple(units), outputs, {n.name: h for n, h in hosts.items()})
+    by_name = {node.name: host for node, host in hosts.items()}
+    return Dataflow(inputs, casts, tuple(units), outputs, results, by_name)
 
 
 def output_names(graph: MaseGraph) -> tuple[str, ...]:
@@ -145,7 +148,7 @@ def _results(graph: MaseGraph) -> list[fx.Node]:
     return [n for n in pytree.tree_leaves(output.args[0]) if isinstance(n, fx.Node)]
 
 
-def _outputs(graph: MaseGraph, hosts: Mapping[fx.Node, str]) -> dict[str, str]:
+def _outputs(graph: MaseGraph) -> dict[str, fx.Node]:
     found = {}
     for name, node in zip(output_names(graph), _results(graph), strict=True):
         common = common_of(node)
@@ -155,7 +158,7 @@ def _outputs(graph: MaseGraph, hosts: Mapping[fx.Node, str]) -> dict[str, str]:
             )
         if common.output.format is None:
             raise UnsupportedOpError(in_float(node))
-        found[name] = hosts[node]
+        found[name] = node
     return found
 
 
