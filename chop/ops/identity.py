@@ -58,7 +58,7 @@ class Identity(Op[IdentityAttributes]):
 
     def cases(self) -> tuple[Case, ...]:
         return (
-            Case("identity", nn.Identity(), ((4,),)),
+            Case("identity", nn.Sequential(nn.Identity()), ((4,),)),
             Case("dropout", nn.Sequential(nn.Dropout(0.5), nn.ReLU()), ((4,),)),
             Case("function", _Function(), ((4,),)),
         )
