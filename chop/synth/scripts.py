@@ -58,6 +58,7 @@ def output_folder(target: Target) -> str:
 def _yosys_script(target: Target, values: Mapping[str, object]) -> str:
     common = {
         "out": output_folder(target),
+        "preparation": target.preparation,
         "synth_command": target.synth_command,
         "hierarchical": False,
         "stat": "",

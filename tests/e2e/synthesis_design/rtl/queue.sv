@@ -11,7 +11,7 @@ module queue #(
   output logic             y_valid_o,
   input  logic             y_ready_i
 );
-  logic [Width-1:0] mem [0:15];
+  (* ram_style = "distributed" *) logic [Width-1:0] mem [0:15];
   logic [3:0] write_q, read_q;
   logic [4:0] count_q;
   logic push, pop;
