@@ -181,37 +181,41 @@ class Linear(Op[LinearAttributes]):
         )
 
     def cost(self, site: Site[LinearAttributes], build: Build) -> Cost:
+        """Counts 4-input LUTs, as Yosys does for ECP5; benchmarks/ compares the two."""
         a, folding = site.attributes, build.folding
         p, q = folding.in_lanes, folding.out_lanes
-        x_width, out_width = site.inputs[0].fixed.width, site.exact.fixed.width
-        w_width = site.parameters["weight"].format.width
-        words = folding.cycles // a.vectors
-        word_bits, product = p * q * w_width, x_width + w_width
-        blocks = _style(site, build) == "block"
-        rom_luts = 0 if blocks or words == 1 else -(-words // 64) * word_bits
-        tree = q * sum(-(-p // (1 << k)) // 2 * (product + k) for k in range((p - 1).bit_length()))
-        groups, beats = a.out_features // q, a.in_features // p
-        sums = q * out_width
-        stored_sums = -(-groups // 32) * sums if folding.input_stationary and groups > 1 else 0
-        queue = 0 if build.out_depth == 1 else -(-build.out_depth // 32) * sums
-        buffer = -(-build.in_depth // 32) * p * x_width if build.in_depth > 1 else 0
-        bias = 0 if groups == 1 else -(-groups // 64) * q * _bias_width(site)
-        control = 40 + 2 * (words.bit_length() + beats.bit_length() + groups.bit_length())
-        constants = words == 1
-        return Cost(
-            luts=rom_luts
-            + tree
+        beats, groups = a.in_features // p, a.out_features // q
+        words, block = beats * groups, _style(site, build) == "block"
+        x_bits, sums = p * site.inputs[0].fixed.width, q * site.exact.fixed.width
+        weight_bits = p * q * site.parameters["weight"].format.width
+        product = site.inputs[0].fixed.width + site.parameters["weight"].format.width
+        levels = range(1, (p - 1).bit_length() + 1)
+        adders = [q * -(-p // (1 << k)) * (product + k) for k in levels]
+        registered = [n for k, n in zip(levels, adders, strict=True) if k % _LEVELS_PER_STAGE == 0]
+        stored_sums = folding.input_stationary and groups > 1
+        control = 40 + 3 * words.bit_length()
+        luts = (
+            control
+            + sum(adders)
             + 2 * sums
-            + stored_sums
-            + queue
-            + buffer
-            + bias
-            + control
-            + (p * q * product * 2 if constants else 0),
-            ffs=p * x_width + (0 if constants else word_bits) + tree // 2 + 2 * sums + 60,
-            dsps=0 if constants else p * q,
-            brams=-(-word_bits // 72) * -(-words // 512) if blocks else 0,
+            + (0 if block or words == 1 else _rom_luts(words, weight_bits))
+            + (_rom_luts(groups, q * _bias_width(site)) if a.has_bias and groups > 1 else 0)
+            + (_ram_luts(groups, sums) if stored_sums else 0)
+            + (_ram_luts(build.out_depth, sums) if build.out_depth > 1 else 0)
+            + (_ram_luts(build.in_depth, x_bits) if build.in_depth > 1 else 0)
         )
+        ffs = (
+            control
+            + x_bits * (2 if block or build.in_depth == 1 else 1)
+            + (0 if words == 1 else weight_bits)
+            + p * q * product
+            + sum(registered)
+            + (len(levels) % _LEVELS_PER_STAGE) * sums
+            + sums
+            + (sums if build.out_depth == 1 else 0)
+        )
+        brams = -(-weight_bits // 36) * -(-words // 512) if block else 0
+        return Cost(luts, ffs, p * q, brams)
 
     def cases(self) -> tuple[Case, ...]:
         return (
@@ -273,6 +277,16 @@ def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
 def _bias_width(site: Site[LinearAttributes]) -> int:
     _, _, bias = _alignment(site)
     return covering(min(int(bias.min()), -1), int(bias.max()), 0).width
+
+
+def _rom_luts(words: int, bits: int) -> int:
+    """A 4-input LUT holds 16 words of a bit."""
+    return -(-words // 16) * bits
+
+
+def _ram_luts(words: int, bits: int) -> int:
+    """A distributed RAM cell of 16 words by 4 bits takes the place of 6 LUTs."""
+    return 6 * -(-words // 16) * -(-bits // 4)
 
 
 def _style(site: Site[LinearAttributes], build: Build) -> str:

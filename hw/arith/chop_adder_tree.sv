@@ -39,7 +39,8 @@ module chop_adder_tree #(
 
       for (genvar i = 0; i < Nodes; i = i + 1) begin : gen_node
         logic signed [BelowWidth-1:0] a, b;
-        logic signed [Width-1:0]      sum;
+        // Kept as it is: Yosys would merge adders into carry-save trees, a third larger in 4-input LUTs.
+        (* keep *) logic signed [Width-1:0] sum;
         assign a = gen_level[k-1].sums[2*i*BelowWidth +: BelowWidth];
         if (2 * i + 1 < Below) begin : gen_pair
           assign b = gen_level[k-1].sums[(2*i+1)*BelowWidth +: BelowWidth];
