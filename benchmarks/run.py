@@ -53,8 +53,8 @@ def main() -> int:
             row, good = _timing(case, interval)
             rows.append(row)
             sound = sound and good
-    headers = ("network", "mult", "ideal", "predicted", "measured", "latency", "emit s", "cycles/s")
-    print_table("timing, in cycles (latency: predicted / measured)", headers, rows, headers[1:])
+    timing = ("network", "mult", "ideal", "predicted", "measured", "latency", "emit s", "cycles/s")
+    print_table("timing, in cycles (latency: predicted / measured)", timing, rows, timing[1:])
     area = [_area(CASES[0], interval) for interval in AREA_INTERVALS]
     headers = ("network", "interval", "mult", "LUT", "FF", "DSP", "BRAM")
     print_table("xc7, Yosys, not routed", headers, area, headers[1:])

@@ -1,0 +1,78 @@
+"""Every shipped configuration down the whole road: the RTL equals the reference, to the cycle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from chop.cli.main import main
+
+CONFIGS = Path(__file__).parents[2] / "configs"
+# What makes each a matter of seconds.
+QUICK = {
+    "digits_mixed_precision": ("train.epochs=2", "simulate.samples=30"),
+    "digits_mlp": ("train.epochs=2", "simulate.samples=30"),
+    "jsc_three_linear_layers": ("train.epochs=1", "simulate.samples=30"),
+    "jsc_tiny": ("train.epochs=1", "simulate.samples=30"),
+    "mlp_16_32_16_8": ("simulate.samples=30",),
+    "mnist_mlp": ("train.epochs=1", "simulate.samples=8"),
+}
+
+
+@pytest.fixture
+def transform(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Any]:
+    """Runs `chop transform` in an empty folder, on data made here where it would be downloaded."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CHOP_DATA_DIR", str(tmp_path))
+    for name, features, classes in (("jsc", 16, 5), ("mnist", 784, 10)):
+        rng = np.random.default_rng(0)
+        labels = rng.integers(0, classes, 600)
+        values = rng.normal(size=(classes, features))[labels] + rng.normal(size=(600, features))
+        pixels = np.clip(values * 40 + 128, 0, 255).astype(np.uint8)
+        np.savez(
+            tmp_path / f"{name}.npz",
+            allow_pickle=False,
+            x_train=pixels[:500],
+            y_train=labels[:500],
+            x_test=pixels[500:],
+            y_test=labels[500:],
+        )
+
+    def run(name: str, *overrides: str) -> Any:
+        options = [option for override in overrides for option in ("--set", override)]
+        arguments = ["transform", "--config", str(CONFIGS / f"{name}.toml"), "--json", *options]
+        assert main(arguments) == 0
+        return json.loads(capsys.readouterr().out)
+
+    return run
+
+
+def _check(report: Any) -> None:
+    free, stalled = report["simulations"]
+    assert (free["mismatches"], stalled["mismatches"]) == (0, 0)
+    assert (free["deadlock"], stalled["deadlock"]) == (False, False)
+    assert free["initiation_interval"] == report["predicted_initiation_interval"]
+    assert free["initiation_interval"] == report["ideal_initiation_interval"]
+    assert free["latency_cycles"] == report["predicted_latency_cycles"]
+
+
+def test_digits_mlp_keeps_its_accuracy_on_all_test_images(transform: Callable[..., Any]) -> None:
+    report = transform("digits_mlp")
+    _check(report)
+    accuracy = report["accuracy"]
+    assert accuracy["samples"] == 450
+    assert accuracy["float_accuracy"] >= 0.965
+    assert abs(accuracy["integer_accuracy"] - accuracy["float_accuracy"]) <= 0.005
+    assert [run["elements"] for run in report["simulations"]] == [4500, 4500]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.toml")))
+def test_every_shipped_configuration(transform: Callable[..., Any], name: str) -> None:
+    _check(transform(name, *QUICK[name]))
