@@ -116,8 +116,8 @@ module chop_linear #(
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) credits_q <= CreditWidth'(OutDepth);
-    else if (claim && !refund) credits_q <= credits_q - 1'b1;
-    else if (!claim && refund) credits_q <= credits_q + 1'b1;
+    // Adding all ones counts down, in the same adder.
+    else if (claim != refund) credits_q <= credits_q + (refund ? CreditWidth'(1) : '1);
   end
 
   // Control runs beside the data: bit k describes the step issued k+1 cycles ago.

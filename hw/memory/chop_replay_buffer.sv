@@ -46,8 +46,8 @@ module chop_replay_buffer #(
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) used_q <= '0;
-    else if (accept && !last_use) used_q <= used_q + 1'b1;
-    else if (!accept && last_use) used_q <= used_q - 1'b1;
+    // Adding all ones counts down, in the same adder.
+    else if (accept != last_use) used_q <= used_q + (accept ? CountWidth'(1) : '1);
   end
 
   // The next step's place in its block.

@@ -1,7 +1,7 @@
 // Memory of constants, read from File (hexadecimal, one word a line) relative to the run directory.
 // Latency 1: data_o holds the word in the cycle after en_i. Latency 2: one cycle later, through a second,
 // free-running register. Depth 1: a constant without a register, which synthesis folds into the logic.
-// Style: "auto", "logic" (LUTs), "distributed" (LUT memory where the device can initialise it) or "block".
+// Style: "auto", "logic" or "distributed" (both LUTs), "block".
 module chop_rom #(
   parameter int unsigned Width   = 8,
   parameter int unsigned Depth   = 16,
@@ -23,18 +23,20 @@ module chop_rom #(
   end
 
   // Text of equal widths, as the comparison wants it.
-  localparam logic [127:0] Text        = 128'(Style);
-  localparam bit           Logic       = (Text == 128'("logic"));
-  localparam bit           Distributed = (Text == 128'("distributed"));
-  localparam bit           Block       = (Text == 128'("block"));
-  if (!Logic && !Distributed && !Block && Text != 128'("auto")) begin : gen_check_style
+  localparam logic [127:0] Text  = 128'(Style);
+  localparam bit           Logic = (Text == 128'("logic")) || (Text == 128'("distributed"));
+  localparam bit           Block = (Text == 128'("block"));
+  if (!Logic && !Block && Text != 128'("auto")) begin : gen_check_style
     $error("chop_rom: Style must be auto, logic, distributed or block");
   end
 
   if (Depth == 1) begin : gen_constant
-    logic [Width-1:0] mem [0:0];
+    // Copied as a whole, it is no memory to Yosys, whose multipliers could not see through one.
+    (* mem2reg *) logic [Width-1:0] mem [0:0];
+    logic [Width-1:0] words [0:0];
     initial $readmemh(File, mem);
-    assign data_o = mem[0];
+    assign words  = mem;
+    assign data_o = words[0];
 
     logic unused;
     assign unused = ^{clk_i, en_i, address_i};
@@ -43,11 +45,8 @@ module chop_rom #(
 
     // An attribute takes a literal, so every style has its own copy of the memory.
     if (Logic) begin : gen_logic
-      (* rom_style = "logic" *) logic [Width-1:0] mem [0:Depth-1];
-      initial $readmemh(File, mem);
-      always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];
-    end else if (Distributed) begin : gen_distributed
-      (* rom_style = "distributed" *) logic [Width-1:0] mem [0:Depth-1];
+      // Yosys has no LUT memory without a write port and wants "logic"; Vivado calls the same "distributed".
+      (* ram_style = "logic", rom_style = "distributed" *) logic [Width-1:0] mem [0:Depth-1];
       initial $readmemh(File, mem);
       always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];
     end else if (Block) begin : gen_block

@@ -41,7 +41,7 @@ module chop_fifo #(
     localparam int unsigned AddressWidth = chop_pkg::index_width(Depth);
     localparam int unsigned CountWidth   = chop_pkg::count_width(Depth);
 
-    (* ram_style = "distributed" *) logic [Width-1:0] mem [0:Depth-1];
+    logic [Width-1:0] mem [0:Depth-1];
     logic [AddressWidth-1:0] write_q, read_q;
     logic [CountWidth-1:0]   count_q;
     assign ready_o = (count_q != CountWidth'(Depth));
@@ -56,8 +56,8 @@ module chop_fifo #(
       end else begin
         if (push) write_q <= (write_q == AddressWidth'(Depth - 1)) ? '0 : write_q + 1'b1;
         if (pop) read_q <= (read_q == AddressWidth'(Depth - 1)) ? '0 : read_q + 1'b1;
-        if (push && !pop) count_q <= count_q + 1'b1;
-        if (!push && pop) count_q <= count_q - 1'b1;
+        // Adding all ones counts down, in the same adder.
+        if (push != pop) count_q <= count_q + (push ? CountWidth'(1) : '1);
       end
     end
 
