@@ -95,8 +95,11 @@ def check_roms(design: Design, directory: Path) -> None:
             raise RunnerError(f"ROM file '{path}' {what}; it must hold hexadecimal words")
 
 
-def count_samples(design: Design, vectors: Path) -> int:
-    """Returns how many samples the vectors of the ports hold; RunnerError when they disagree."""
+def count_samples(design: Design, vectors: Path, wanted: int = 0) -> int:
+    """Returns how many samples a run has: what the ports' vectors hold, at most `wanted` if not 0.
+
+    Raises RunnerError when vectors are missing or disagree.
+    """
     counts: dict[str, float] = {}
     for stream in [*design["inputs"], *design["outputs"]]:
         path = vectors / f"{stream['name']}.hex"
@@ -107,7 +110,8 @@ def count_samples(design: Design, vectors: Path) -> int:
     if len(different) != 1 or not all(count.is_integer() and count for count in different):
         shown = ", ".join(f"{name}: {count:g}" for name, count in counts.items())
         raise RunnerError(f"vectors must hold the same whole number of samples, got {shown}")
-    return int(different.pop())
+    count = int(different.pop())
+    return min(count, wanted) if wanted else count
 
 
 def _environment(test_folder: Path, results: Path) -> dict[str, str]:
@@ -185,7 +189,7 @@ def run(
     for folder in folders:
         (results / folder).mkdir(parents=True, exist_ok=True)
     samples = [
-        options.samples or count_samples(d, vectors / f)
+        count_samples(d, vectors / f, options.samples)
         for d, f in zip(designs, folders, strict=True)
     ]
     waves = ["--trace", "--trace-file", str(results / "waves.vcd")] if built.waves else []
@@ -216,8 +220,9 @@ def _stream_row(stream: StreamReport) -> list[str]:
         w = stream.wrong
         remark = f"sample {w.sample} element {w.element}: expected {w.expected}, got {w.actual}"
     compared = stream.role == "input" or stream.compared
+    expected = f"{stream.expected_beats:,}" if compared else "-"
     return [
-        *(stream.name, stream.node, stream.role, f"{stream.beats:,} / {stream.expected_beats:,}"),
+        *(stream.name, stream.node, stream.role, f"{stream.beats:,} / {expected}"),
         f"{stream.mismatches + stream.missing_elements:,}" if compared else "not compared",
         remark,
     ]
@@ -295,7 +300,7 @@ def _simulate(design: Design, folder: Path, arguments: argparse.Namespace) -> in
         samples=arguments.samples,
         timeout_seconds=arguments.timeout,
     )
-    samples = arguments.samples or count_samples(design, vectors)
+    samples = count_samples(design, vectors, arguments.samples)
     built = build(
         sources(design, folder),
         check_streams=bool(arguments.debug),

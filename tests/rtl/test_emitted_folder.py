@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 from chop.ir.manifest import Manifest
+from chop.sim.build import execute, find_toolchain
+from chop.sim.runner import sources
 from chop.sim.testbench import write_vectors
 from tests.rtl.tiny_design import MID, emit, samples
 
@@ -46,6 +49,12 @@ def test_the_folder_simulates_without_chop(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert "  mid     n_mid  internal  8 / 8  0\n" in done.stdout
 
+    (folder / "tb" / "vectors" / "mid.hex").unlink()
+    done = make(folder, "sim", "SAMPLES=100", "DEBUG=1")
+    assert done.returncode == 0, done.stderr
+    assert "  samples     6 / 6\n" in done.stdout
+    assert "  mid     n_mid  internal  24 / -   not compared\n" in done.stdout
+
     wrong = x.copy()
     wrong[4, 3] += -1 if x[4, 3] > 0 else 1
     write_vectors(manifest, folder, {"y": wrong})
@@ -77,6 +86,25 @@ def test_the_folder_lints(tmp_path: Path) -> None:
     done = make(emit(tmp_path / "w", mid=MID + " logic nobody;"), "lint")
     assert done.returncode != 0
     assert "UNUSEDSIGNAL" in done.stdout
+
+
+def test_the_test_bench_has_no_warnings(tmp_path: Path) -> None:
+    folder = emit(tmp_path / "d")
+    tools = find_toolchain()
+    # tb.sv holds a second module, the part that a batch repeats.
+    options = [
+        "--lint-only",
+        "--quiet",
+        "--timing",
+        "-Wall",
+        "-Wno-DECLFILENAME",
+        "-DCHOP_CHECK_STREAMS",
+    ]
+    command = [str(tools.verilator), *options, "--top-module", "tb"]
+    files = sources(json.loads((folder / "design.json").read_text(encoding="utf-8")), folder)
+    ordered = sorted(files, key=lambda path: path.stem != "chop_sim_pkg")
+    environment = {"VERILATOR_ROOT": str(tools.root)}
+    assert execute([*command, *map(str, ordered)], folder, 60, environment) == (0, "")
 
 
 def test_the_test_bench_is_listed_and_byte_stable(tmp_path: Path) -> None:
