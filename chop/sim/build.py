@@ -229,6 +229,7 @@ class Build:
     """A simulation binary, and the seconds that it took to get it."""
 
     binary: Path
+    check_streams: bool
     waves: bool
     seconds: float
 
@@ -356,4 +357,4 @@ def build(
     level = _OPTIMISED if optimise else _QUICK
     absolute = [path.resolve() for path in ordered]
     folder = _cached(key(level), lambda made: _make_binary(made, absolute, options, level, waves))
-    return Build(folder / "simulation", waves, time.monotonic() - started)
+    return Build(folder / "simulation", check_streams, waves, time.monotonic() - started)

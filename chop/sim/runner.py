@@ -23,7 +23,16 @@ from typing import Any
 from .build import Build, RunnerError, build, execute, find_toolchain, lint, tail
 from .report import Design, DesignReport, StreamReport, read_design_report, vector_beats
 
-__all__ = ["RunOptions", "check_roms", "count_samples", "deadlock_limit", "main", "run", "sources"]
+__all__ = [
+    "RunFolders",
+    "RunOptions",
+    "check_roms",
+    "count_samples",
+    "deadlock_limit",
+    "main",
+    "run",
+    "sources",
+]
 
 TEST_MODULE = "test_top"
 
@@ -162,45 +171,49 @@ def _run_test(
     return cases[0].find("failure") is None and cases[0].find("error") is None
 
 
+@dataclasses.dataclass(frozen=True, slots=True)
+class RunFolders:
+    """Where a simulation reads and writes.
+
+    Attributes:
+        directory: where it runs, so what ROM paths are relative to.
+        vectors, results: of the streams; with several designs a subfolder for each design's top.
+            `results` is emptied first.
+        test: holds the cocotb test.
+    """
+
+    directory: Path
+    vectors: Path
+    results: Path
+    test: Path
+
+
 def run(
-    built: Build,
-    designs: Sequence[Design],
-    directory: Path,
-    vectors: Path,
-    results: Path,
-    test_folder: Path,
-    options: RunOptions,
-    check_streams: bool = False,
+    built: Build, designs: Sequence[Design], folders: RunFolders, options: RunOptions
 ) -> tuple[list[DesignReport], float]:
     """Simulates and returns a report per design, and the seconds that it took.
-
-    Args:
-        directory: where the simulation runs, so what ROM paths are relative to.
-        vectors, results: folders of the streams' files; with several designs a subfolder for each
-            design's top. `results` is emptied first.
-        test_folder: holds the cocotb test.
-        check_streams: whether the build has the internal streams' monitors.
 
     Raises RunnerError when the simulation did not come to an end of its own, or was not sound: a
     warning (a ROM that was not found), or a verdict of the cocotb test that is not the reports'.
     """
+    vectors, results = folders.vectors, folders.results
     shutil.rmtree(results, ignore_errors=True)
-    folders = [Path(d["top"]) if len(designs) > 1 else Path() for d in designs]
-    for folder in folders:
-        (results / folder).mkdir(parents=True, exist_ok=True)
+    parts = [Path(design["top"]) if len(designs) > 1 else Path() for design in designs]
+    for part in parts:
+        (results / part).mkdir(parents=True, exist_ok=True)
     samples = [
-        count_samples(d, vectors / f, options.samples)
-        for d, f in zip(designs, folders, strict=True)
+        count_samples(design, vectors / part, options.samples)
+        for design, part in zip(designs, parts, strict=True)
     ]
     waves = ["--trace", "--trace-file", str(results / "waves.vcd")] if built.waves else []
     command = [str(built.binary), *waves, *options.plusargs(vectors, results)]
-    environment = _environment(test_folder, results)
+    environment = _environment(folders.test, results)
     started = time.monotonic()
-    passed = _run_test(command, directory, results, options.timeout_seconds, environment)
+    passed = _run_test(command, folders.directory, results, options.timeout_seconds, environment)
     seconds = time.monotonic() - started
     reports = [
-        read_design_report(design, vectors / folder, results / folder, count, check_streams)
-        for design, folder, count in zip(designs, folders, samples, strict=True)
+        read_design_report(design, vectors / part, results / part, count, built.check_streams)
+        for design, part, count in zip(designs, parts, samples, strict=True)
     ]
     if passed != all(report.passed for report in reports):
         raise RunnerError(f"the cocotb test and the harness disagree; see {results}", command)
@@ -291,7 +304,7 @@ def _lint(design: Design, folder: Path) -> int:
 
 
 def _simulate(design: Design, folder: Path, arguments: argparse.Namespace) -> int:
-    vectors, results = folder / "tb" / "vectors", folder / "tb" / "results"
+    vectors = folder / "tb" / "vectors"
     check_roms(design, folder)
     options = RunOptions(
         limit=deadlock_limit(design, arguments.stall),
@@ -307,9 +320,8 @@ def _simulate(design: Design, folder: Path, arguments: argparse.Namespace) -> in
         waves=bool(arguments.waves),
         expected_cycles=samples * design["predicted_initiation_interval"],
     )
-    (report,), seconds = run(
-        *(built, [design], folder, vectors, results, folder / "tb", options, bool(arguments.debug))
-    )
+    folders = RunFolders(folder, vectors, folder / "tb" / "results", folder / "tb")
+    (report,), seconds = run(built, [design], folders, options)
     print(summary(design, report, options))
     print(
         f"  built in {built.seconds:.1f} s, simulated in {seconds:.1f} s"

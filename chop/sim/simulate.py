@@ -17,7 +17,7 @@ from chop.ir.manifest import Manifest, StreamEntry
 from chop.ir.stream import hex_to_beats
 from chop.sim.build import Build, RunnerError, build
 from chop.sim.report import DesignReport
-from chop.sim.runner import RunOptions, check_roms, deadlock_limit, run, sources
+from chop.sim.runner import RunFolders, RunOptions, check_roms, deadlock_limit, run, sources
 from chop.sim.testbench import write_batch_testbench, write_vectors
 
 __all__ = [
@@ -264,17 +264,13 @@ def simulate_design(
             waves=options.waves,
             expected_cycles=samples * manifest.predicted_initiation_interval,
         )
-        results = work / "results"
-        (report,), seconds = run(
-            *(built, [design], directory, work / "vectors", results, directory / "tb"),
-            run_options,
-            options.check_streams,
-        )
+        folders = RunFolders(directory, work / "vectors", work / "results", directory / "tb")
+        (report,), seconds = run(built, [design], folders, run_options)
         if options.waves:
             kept = directory / "tb" / "results"
             kept.mkdir(exist_ok=True)
-            shutil.copy(results / "waves.vcd", kept)
-        return _finish(manifest, case, report, results, (built.seconds, seconds))
+            shutil.copy(folders.results / "waves.vcd", kept)
+        return _finish(manifest, case, report, folders.results, (built.seconds, seconds))
 
 
 def _gather_sources(manifests: Sequence[Manifest], cases: Sequence[BatchCase]) -> list[Path]:
@@ -334,11 +330,8 @@ def _simulate_build(
             _write_case(manifest, case, work, folder, options.check_streams)
         built = _build_batch(manifests, cases, work, options.check_streams)
         designs = [manifest.model_dump() for manifest in manifests]
-        reports, seconds = run(
-            *(built, designs, work, work / "vectors", work / "results", work / "tb"),
-            run_options,
-            options.check_streams,
-        )
+        folders = RunFolders(work, work / "vectors", work / "results", work / "tb")
+        reports, seconds = run(built, designs, folders, run_options)
         return [
             _finish(m, case, report, work / "results" / m.top, (built.seconds, seconds))
             for m, case, report in zip(manifests, cases, reports, strict=True)

@@ -55,9 +55,14 @@ def test_the_folder_simulates_without_chop(tmp_path: Path) -> None:
     assert "  samples     6 / 6\n" in done.stdout
     assert "  mid     n_mid  internal  24 / -   not compared\n" in done.stdout
 
+
+def test_the_folder_fails_on_a_wrong_element_and_without_vectors(tmp_path: Path) -> None:
+    folder = emit(tmp_path / "d")
+    manifest = Manifest.load(folder)
+    x = samples()
     wrong = x.copy()
     wrong[4, 3] += -1 if x[4, 3] > 0 else 1
-    write_vectors(manifest, folder, {"y": wrong})
+    write_vectors(manifest, folder, {"x": x, "y": wrong})
     done = make(folder, "sim")
     assert done.returncode != 0
     assert done.stdout.startswith("tiny_top: FAIL\n  samples     6 / 6\n  mismatches  1\n")
