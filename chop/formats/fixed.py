@@ -8,12 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from chop.errors import FormatError
-from chop.formats.rounding import Floats, Ints, Rounding, round_half, shift_right
+from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half, shift_right
 
-__all__ = ["MAX_WIDTH", "Fixed", "covering"]
-
-# Products of two carriers must stay inside int64.
-MAX_WIDTH = 62
+__all__ = ["Fixed", "covering"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,9 +25,9 @@ class Fixed:
     signed: bool = True
 
     def __post_init__(self) -> None:
-        if not 1 <= self.width <= MAX_WIDTH:
+        if not 1 <= self.width <= MAX_BITS:
             raise FormatError(
-                f"fixed point: width must be in 1..{MAX_WIDTH}, got {self.width}; "
+                f"fixed point: width must be in 1..{MAX_BITS}, got {self.width}; "
                 "use a narrower format or set data_out_width on the layer before"
             )
 
@@ -60,13 +57,25 @@ class Fixed:
         return np.clip(round_half(scaled, rounding), self.low, self.high).astype(np.int64)
 
     def from_integers(self, levels: Ints) -> Floats:
-        """Returns the real value of every level, exactly (|level| < 2^53)."""
+        """Returns the real value of every level, exactly.
+
+        Raises FormatError for a level beyond 2^53, which float64 cannot hold.
+        """
+        if self.width > 53 and levels.size and int(np.abs(levels).max()) > 1 << 53:
+            raise FormatError(
+                f"{self}: a level beyond 2^53 has no float64; set data_out_width on the last layer"
+            )
         return np.ldexp(levels.astype(np.float64), -self.frac_width)
 
     def requantise(self, levels: Ints, source: Fixed, rounding: Rounding) -> Ints:
         """Returns levels of `source` rounded and saturated to levels of this format."""
-        shifted = shift_right(levels, source.frac_width - self.frac_width, rounding)
-        return np.clip(shifted, self.low, self.high)
+        shift = source.frac_width - self.frac_width
+        if shift < 0:
+            # What saturates must not be shifted first: it could leave int64.
+            low, high = -(-self.low >> -shift), self.high >> -shift
+            inside = np.clip(levels, low, high) << np.int64(min(-shift, MAX_BITS))
+            return np.where(levels > high, self.high, np.where(levels < low, self.low, inside))
+        return np.clip(shift_right(levels, shift, rounding), self.low, self.high)
 
 
 def covering(low: int, high: int, frac_width: int) -> Fixed:

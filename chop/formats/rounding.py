@@ -7,11 +7,23 @@ from enum import StrEnum
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Ints", "Rounding", "exact_matmul", "round_half", "shift_right"]
+from chop.errors import FormatError
+
+__all__ = [
+    "MAX_BITS",
+    "Ints",
+    "Rounding",
+    "exact_matmul",
+    "round_half",
+    "shift_left",
+    "shift_right",
+]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
 
+# Products of two carriers, and sums of them, must stay inside int64.
+MAX_BITS = 62
 # Largest magnitude below which every integer is a float64.
 FLOAT64_EXACT = 1 << 53
 
@@ -30,9 +42,14 @@ class Rounding(StrEnum):
 
 
 def shift_right(values: Ints, shift: int, rounding: Rounding) -> Ints:
-    """Returns values * 2^-shift, rounded to an integer; a negative shift is an exact left shift."""
+    """Returns values * 2^-shift, rounded to an integer; a negative shift is an exact left shift.
+
+    Values are of at most 62 bits. Raises FormatError where a left shift does not fit 62 bits.
+    """
     if shift <= 0:
-        return values << np.int64(-shift)
+        return shift_left(values, -shift)
+    # Every value of 62 bits is within a quarter of zero from here on.
+    shift = min(shift, 63)
     floor = values >> np.int64(shift)
     if rounding is Rounding.FLOOR:
         return floor
@@ -42,6 +59,17 @@ def shift_right(values: Ints, shift: int, rounding: Rounding) -> Ints:
         return floor + (rest >= half)
     rounded: Ints = floor + ((rest > half) | ((rest == half) & (floor & 1 == 1)))
     return rounded
+
+
+def shift_left(values: Ints, shift: int) -> Ints:
+    """Returns values * 2^shift. Raises FormatError where that does not fit 62 bits."""
+    largest = max(abs(int(values.max())), abs(int(values.min()))) if values.size else 0
+    if largest << shift >= 1 << MAX_BITS:
+        raise FormatError(
+            f"a value of {largest.bit_length()} bits moved left by {shift} does not fit "
+            f"{MAX_BITS} bits; use fractions that lie closer together"
+        )
+    return values << np.int64(shift) if largest else values
 
 
 def round_half(values: Floats, rounding: Rounding) -> Floats:

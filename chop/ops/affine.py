@@ -10,7 +10,7 @@ import torch
 from torch import fx, nn
 
 from chop.formats.fixed import covering
-from chop.formats.rounding import Ints
+from chop.formats.rounding import Ints, shift_left
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, stream_permutation
 from chop.nn.layers import ChannelAffine
@@ -86,7 +86,9 @@ class AffineOp(Op[AffineAttributes]):
     def infer(self, site: Site[AffineAttributes]) -> TensorType:
         x = site.inputs[0]
         weight, bias, frac_width = _constants(site)
-        ends = np.stack([weight * x.low + bias, weight * x.high + bias])
+        # Python's integers: a width that does not fit must be seen, not wrapped.
+        w, b = weight.astype(object), bias.astype(object)
+        ends = np.stack([w * x.low + b, w * x.high + b])
         low, high = int(ends.min()), int(ends.max())
         return TensorType.bounded(x.shape, low, high, frac_width, x.layout)
 
@@ -177,9 +179,9 @@ def _constants(site: Site[AffineAttributes]) -> tuple[Ints, Ints, int]:
     frac_width = max(product, bias.format.frac_width if bias else product)
     sign = -1 if site.attributes.negate else 1
     w = np.int64(sign) * (weight.values if weight else np.ones(1, np.int64))
-    b = bias.values << np.int64(frac_width - bias.format.frac_width) if bias else np.zeros(1, int)
+    b = shift_left(bias.values, frac_width - bias.format.frac_width) if bias else np.zeros(1, int)
     return (
-        _per_element(w << np.int64(frac_width - product), x.shape),
+        _per_element(shift_left(w, frac_width - product), x.shape),
         _per_element(np.asarray(b, np.int64), x.shape),
         frac_width,
     )

@@ -12,7 +12,7 @@ from torch import nn
 from torch.nn import functional
 
 from chop.formats.fixed import covering
-from chop.formats.rounding import Ints, exact_matmul
+from chop.formats.rounding import Ints, exact_matmul, shift_left
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
@@ -83,10 +83,13 @@ class Linear(Op[LinearAttributes]):
     def infer(self, site: Site[LinearAttributes]) -> TensorType:
         (x,) = site.inputs
         frac_width, _, bias = _alignment(site)
-        weight = site.parameters["weight"].values << np.int64(_product_shift(site))
-        up, down = np.maximum(weight, 0).sum(axis=1), np.minimum(weight, 0).sum(axis=1)
-        high = up * x.high + down * x.low + bias
-        low = up * x.low + down * x.high + bias
+        weight = site.parameters["weight"].values
+        # Python's integers from here on: a width that does not fit must be seen, not wrapped.
+        up = np.maximum(weight, 0).sum(axis=1).astype(object)
+        down = np.minimum(weight, 0).sum(axis=1).astype(object)
+        offset, scale = bias.astype(object), 1 << _product_shift(site)
+        high = (up * x.high + down * x.low) * scale + offset
+        low = (up * x.low + down * x.high) * scale + offset
         # The accumulator is signed and starts at the bias.
         least, most = (
             min(int(low.min()), int(bias.min()), -1),
@@ -271,7 +274,7 @@ def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
     if "bias" not in site.parameters:
         return frac_width, shift, np.zeros(site.attributes.out_features, np.int64)
     bias = site.parameters["bias"]
-    return frac_width, shift, bias.values << np.int64(frac_width - bias.format.frac_width)
+    return frac_width, shift, shift_left(bias.values, frac_width - bias.format.frac_width)
 
 
 def _bias_width(site: Site[LinearAttributes]) -> int:

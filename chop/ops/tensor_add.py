@@ -6,11 +6,10 @@ import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 
-from chop.formats.rounding import Ints
+from chop.formats.rounding import Ints, shift_left
 from chop.ir.meta import Cost
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
@@ -60,7 +59,7 @@ class TensorAdd(Op[TensorAddAttributes]):
     def evaluate(self, site: Site[TensorAddAttributes], inputs: Sequence[Ints]) -> Ints:
         frac_width = site.exact.fixed.frac_width
         a, b = (
-            x << np.int64(frac_width - t.fixed.frac_width)
+            shift_left(x, frac_width - t.fixed.frac_width)
             for x, t in zip(inputs, site.inputs, strict=True)
         )
         return a - b if site.attributes.subtract else a + b
