@@ -1,6 +1,6 @@
-// Sum of Inputs signed numbers, OutWidth bits two's complement (wraps).
-// A register after every LevelsPerStage levels and after the last: latency
-// ceil(clog2(Inputs) / LevelsPerStage), 0 for one input. Free-running: one sum per cycle, never stalls.
+// Sum of Inputs signed numbers, OutWidth bits two's complement (wraps). A register after every
+// LevelsPerStage levels and after the last: latency ceil(clog2(Inputs) / LevelsPerStage), 0 for one
+// input. Free-running: one sum per cycle, never stalls.
 module chop_adder_tree #(
   parameter int unsigned Inputs         = 4,
   parameter int unsigned InWidth        = 16,
@@ -39,7 +39,8 @@ module chop_adder_tree #(
 
       for (genvar i = 0; i < Nodes; i = i + 1) begin : gen_node
         logic signed [BelowWidth-1:0] a, b;
-        // Kept as it is: Yosys would merge adders into carry-save trees, a third larger in 4-input LUTs.
+        // Kept as it is: Yosys would merge adders into carry-save trees, a third larger in 4-input
+        // LUTs.
         (* keep *) logic signed [Width-1:0] sum;
         assign a = gen_level[k-1].sums[2*i*BelowWidth +: BelowWidth];
         if (2 * i + 1 < Below) begin : gen_pair

@@ -1,6 +1,6 @@
-// y = saturate(round(x * 2^(ShiftLeft - ShiftRight))), at most one of the shifts nonzero. Combinational.
-// Rounding: 0 half up, 1 floor, 2 half to even. It adds once, in a width that cannot overflow; the limits of
-// the output are only compared with what the rounded value can exceed.
+// y = saturate(round(x * 2^(ShiftLeft - ShiftRight))), at most one of the shifts nonzero.
+// Combinational. Rounding: 0 half up, 1 floor, 2 half to even. It adds once, in a width that cannot
+// overflow; the limits of the output are only compared with what the rounded value can exceed.
 module chop_round_saturate #(
   parameter int unsigned InWidth    = 16,
   parameter bit          InSigned   = 1'b1,
@@ -48,17 +48,18 @@ module chop_round_saturate #(
     assign doubled = value >>> (ShiftRight - 1);
     assign rounded = RoundedWidth'(doubled >>> 1) + RoundedWidth'(doubled[0]);
   end else begin : gen_half_even
-    logic signed [ValueWidth-1:0] floor, doubled;
-    logic                         half, more, up;
-    assign floor   = value >>> ShiftRight;
+    logic signed [ValueWidth-1:0]   doubled;
+    logic signed [RoundedWidth-1:0] floor;
+    logic                           half, more, up;
+    assign floor   = RoundedWidth'(value >>> ShiftRight);
     assign doubled = value >>> (ShiftRight - 1);
     assign half    = doubled[0];
     assign more    = ((doubled <<< (ShiftRight - 1)) != value);
     assign up      = half && (more || floor[0]);
-    assign rounded = RoundedWidth'(floor) + RoundedWidth'(up);
+    assign rounded = floor + RoundedWidth'(up);
   end
 
-  // Out of range where the bits above the output are not all copies of its sign (unsigned: not all zero).
+  // Out of range where the bits above the output are not copies of its sign (unsigned: not zero).
   localparam int unsigned Kept = OutSigned ? OutWidth - 1 : OutWidth;
   if (RoundedWidth <= Kept) begin : gen_fits
     if (OutSigned) begin : gen_signed
@@ -70,8 +71,10 @@ module chop_round_saturate #(
     logic negative;
     assign negative = rounded[RoundedWidth-1];
     if (OutSigned) begin : gen_signed
-      logic in_range;
-      assign in_range = (&rounded[RoundedWidth-1:OutWidth-1]) || !(|rounded[RoundedWidth-1:OutWidth-1]);
+      logic [RoundedWidth-OutWidth:0] high;
+      logic                           in_range;
+      assign high     = rounded[RoundedWidth-1:OutWidth-1];
+      assign in_range = (&high) || !(|high);
       always_comb begin
         data_o = rounded[OutWidth-1:0];
         if (!in_range) begin

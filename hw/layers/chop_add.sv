@@ -1,7 +1,7 @@
-// y = saturate(round(((a << AShiftLeft) + (b << BShiftLeft)) * 2^-ShiftRight)), lane by lane; BNegate subtracts b.
-// The shifts bring a and b to a common scale, so the sum is exact and rounded once.
-// Latency 1, one beat per cycle. A beat of a and a beat of b are accepted together: their ready is combinational in
-// both valids and in y_ready_i; y_valid_o and y_data_o are registers.
+// y = saturate(round(((a << AShiftLeft) + (b << BShiftLeft)) * 2^-ShiftRight)), lane by lane;
+// BNegate subtracts b. The shifts bring a and b to a common scale, so the sum is exact and rounded
+// once. Latency 1, one beat per cycle. A beat of a and a beat of b are accepted together: their
+// ready is combinational in both valids and in y_ready_i; y_valid_o and y_data_o are registers.
 module chop_add #(
   parameter int unsigned Lanes      = 4,
   parameter int unsigned AWidth     = 8,

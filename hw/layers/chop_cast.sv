@@ -1,5 +1,6 @@
 // y = saturate(round(x * 2^(ShiftLeft - ShiftRight))), lane by lane: a change of number format.
-// Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are registers.
+// Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are
+// registers.
 module chop_cast #(
   parameter int unsigned Lanes      = 4,
   parameter int unsigned InWidth    = 16,

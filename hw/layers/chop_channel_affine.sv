@@ -1,8 +1,9 @@
-// y[c] = saturate(round((((x[c] * w[c]) << ProductShift) + b[c]) * 2^(ShiftLeft - ShiftRight))); without a weight
-// w = 1, without a bias b = 0. Channels are innermost: lane l of beat k of a pixel is channel k*Lanes + l.
-// WeightFile, BiasFile: a word of Lanes values per beat, lane 0 low, signed.
-// Latency 3 (operands, product, result), capacity 3, one beat per cycle. Each stage accepts when it is empty or its
-// beat moves on, so x_ready_o is combinational in y_ready_i; valid and data are registers.
+// y[c] = saturate(round((((x[c] * w[c]) << ProductShift) + b[c]) * 2^(ShiftLeft - ShiftRight)));
+// without a weight w = 1, without a bias b = 0. Channels are innermost: lane l of beat k of a pixel
+// is channel k*Lanes + l. WeightFile, BiasFile: a word of Lanes values per beat, lane 0 low,
+// signed. Latency 3 (operands, product, result), capacity 3, one beat per cycle. Each stage accepts
+// when it is empty or its beat moves on, so x_ready_o is combinational in y_ready_i; valid and data
+// are registers.
 module chop_channel_affine #(
   parameter int unsigned Lanes        = 4,
   parameter int unsigned Channels     = 8,
@@ -121,7 +122,8 @@ module chop_channel_affine #(
   logic [Lanes*SumWidth-1:0] biases;
 
   if (HasBias) begin : gen_bias
-    // Counts at the product stage, so that the bias needs no register of its own to wait for the product.
+    // Counts at the product stage, so that the bias needs no register of its own to wait for the
+    // product.
     logic [BeatWidth-1:0]       beat_q;
     logic [Lanes*BiasWidth-1:0] word;
     always_ff @(posedge clk_i) begin

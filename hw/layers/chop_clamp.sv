@@ -1,6 +1,7 @@
-// y = saturate(round(min(max(x, Low), High) * 2^(ShiftLeft - ShiftRight))), lane by lane; HasLow and HasHigh
-// switch the limits on. The limits are integers at the scale of x and may lie outside its range.
-// Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are registers.
+// y = saturate(round(min(max(x, Low), High) * 2^(ShiftLeft - ShiftRight))), lane by lane; HasLow
+// and HasHigh switch the limits on. The limits are integers at the scale of x and may lie outside
+// its range. Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data
+// are registers.
 module chop_clamp #(
   parameter int unsigned        Lanes      = 4,
   parameter int unsigned        InWidth    = 16,

@@ -1,6 +1,7 @@
-// y = saturate(round(leaky_relu(x) * 2^(ShiftLeft - ShiftRight))), lane by lane, with a negative slope of
-// 2^-SlopeShift. The exact value has SlopeShift more fraction bits than x: x << SlopeShift where x >= 0, else x.
-// Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are registers.
+// y = saturate(round(leaky_relu(x) * 2^(ShiftLeft - ShiftRight))), lane by lane, with a negative
+// slope of 2^-SlopeShift. The exact value has SlopeShift more fraction bits than x: x << SlopeShift
+// where x >= 0, else x. Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i,
+// valid and data are registers.
 module chop_leaky_relu #(
   parameter int unsigned Lanes      = 4,
   parameter int unsigned InWidth    = 16,

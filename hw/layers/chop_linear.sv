@@ -1,17 +1,19 @@
-// y = W x + b, exactly, by blocks of InLanes x OutLanes products.
-// OutWidth bits two's complement: sums wrap inside, the result is known to fit. Products are shifted left by
-// ProductShift before the accumulation, so that the bias may have a finer scale.
+// y = W x + b, exactly, by blocks of InLanes x OutLanes products. OutWidth bits two's complement:
+// sums wrap inside, the result is known to fit. Products are shifted left by ProductShift before
+// the accumulation, so that the bias may have a finer scale.
 //
-// NI = InFeatures/InLanes beats in, NO = OutFeatures/OutLanes beats out, NI*NO cycles per sample, one step each:
+// NI = InFeatures/InLanes beats in, NO = OutFeatures/OutLanes beats out, NI*NO cycles per sample,
+// one step each:
 //   InputStationary 0: output group outer, input beat inner; OutLanes accumulators
 //   InputStationary 1: input beat outer, output group inner; a memory of NO partial sums
-// WeightFile: a word per step, in step order, weight [o*InLanes + i] of output lane o and input lane i.
-// BiasFile: a word of OutLanes values per output group.
+// WeightFile: a word per step, in step order, weight [o*InLanes + i] of output lane o and input
+// lane i. BiasFile: a word of OutLanes values per output group.
 //
-// A beat accepted in cycle a may be used by a step from a+1 on. A step that completes an output group, issued in
-// cycle s, has its beat valid in s + RomLatency + 2 + ceil(clog2(InLanes)/LevelsPerStage). It issues only with one
-// of OutDepth credits, which the output handshake returns for the next cycle, so the datapath never stalls.
-// No combinational path between the two streams, nor from valid to ready or back.
+// A beat accepted in cycle a may be used by a step from a+1 on. A step that completes an output
+// group, issued in cycle s, has its beat valid in s + RomLatency + 2 +
+// ceil(clog2(InLanes)/LevelsPerStage). It issues only with one of OutDepth credits, which the
+// output handshake returns for the next cycle, so the datapath never stalls. No combinational path
+// between the two streams, nor from valid to ready or back.
 module chop_linear #(
   parameter int unsigned InFeatures      = 8,
   parameter int unsigned OutFeatures     = 8,
@@ -208,7 +210,8 @@ module chop_linear #(
   assign last      = last_q[Stages-1];
   assign sum_valid = valid_q[Stages-1];
 
-  // The group that reaches the accumulation in the next cycle, so that its bias and partial sum are read for then.
+  // The group that reaches the accumulation in the next cycle, so that its bias and partial sum are
+  // read for then.
   localparam int unsigned GroupWidth = chop_pkg::index_width(OutBeats);
   logic [GroupWidth-1:0] group_q;
   logic group_done;

@@ -1,5 +1,5 @@
-// y = saturate(round(max(x, 0) * 2^(ShiftLeft - ShiftRight))), lane by lane.
-// Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are registers.
+// y = saturate(round(max(x, 0) * 2^(ShiftLeft - ShiftRight))), lane by lane. Latency 1, one beat
+// per cycle; x_ready_o is combinational in y_ready_i, valid and data are registers.
 module chop_relu #(
   parameter int unsigned Lanes      = 4,
   parameter int unsigned InWidth    = 16,

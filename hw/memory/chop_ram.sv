@@ -1,6 +1,6 @@
-// Memory with one write port and one read port.
-// Read latency 1: read_data_o holds the word in the cycle after read_i. A read in the cycle of a write to
-// the same address returns the old word. No combinational paths.
+// Memory with one write port and one read port. Read latency 1: read_data_o holds the word in the
+// cycle after read_i. A read in the cycle of a write to the same address returns the old word. No
+// combinational paths.
 module chop_ram #(
   parameter int unsigned Width = 8,
   parameter int unsigned Depth = 16,

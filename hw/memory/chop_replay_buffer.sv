@@ -1,10 +1,11 @@
-// Groups Beats consecutive beats into a block and offers every block Repeats times, one step at a time:
-// beats 0 to Beats-1, again and again, then the next block. One step per cycle, no bubble between blocks.
+// Groups Beats consecutive beats into a block and offers every block Repeats times, one step at a
+// time: beats 0 to Beats-1, again and again, then the next block. One step per cycle, no bubble
+// between blocks.
 //
-// A beat accepted in cycle a may be stepped from a+1 on. step_valid_o: the next step's beat is stored.
-// step_i, only with step_valid_o, takes the step; data_o holds its beat in the cycle after.
-// beat_first_o, beat_last_o, repeat_last_o describe the next step. A beat's last use frees its slot in the same
-// cycle, so ready_o is combinational in step_i; there is no other combinational path.
+// A beat accepted in cycle a may be stepped from a+1 on. step_valid_o: the next step's beat is
+// stored. step_i, only with step_valid_o, takes the step; data_o holds its beat in the cycle after.
+// beat_first_o, beat_last_o, repeat_last_o describe the next step. A beat's last use frees its slot
+// in the same cycle, so ready_o is combinational in step_i; there is no other combinational path.
 module chop_replay_buffer #(
   parameter int unsigned Width   = 8,
   parameter int unsigned Beats   = 4,
@@ -40,7 +41,8 @@ module chop_replay_buffer #(
   assign accept   = valid_i && ready_o;
   assign last_use = step_i && repeat_last_o;
 
-  // Occupied slots. In a block's first repeat none of its beats is freed yet, so they count from its start.
+  // Occupied slots. In a block's first repeat none of its beats is freed yet, so they count from
+  // its start.
   logic [CountWidth-1:0] used_q;
   assign ready_o = (used_q != CountWidth'(Depth)) || last_use;
 

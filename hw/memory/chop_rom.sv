@@ -1,7 +1,7 @@
 // Memory of constants, read from File (hexadecimal, one word a line) relative to the run directory.
-// Latency 1: data_o holds the word in the cycle after en_i. Latency 2: one cycle later, through a second,
-// free-running register. Depth 1: a constant without a register, which synthesis folds into the logic.
-// Style: "auto", "logic" or "distributed" (both LUTs), "block".
+// Latency 1: data_o holds the word in the cycle after en_i. Latency 2: one cycle later, through a
+// second, free-running register. Depth 1: a constant without a register, which synthesis folds into
+// the logic. Style: "auto", "logic" or "distributed" (both LUTs), "block".
 module chop_rom #(
   parameter int unsigned Width   = 8,
   parameter int unsigned Depth   = 16,
@@ -45,7 +45,8 @@ module chop_rom #(
 
     // An attribute takes a literal, so every style has its own copy of the memory.
     if (Logic) begin : gen_logic
-      // Yosys has no LUT memory without a write port and wants "logic"; Vivado calls the same "distributed".
+      // Yosys has no LUT memory without a write port and wants "logic"; Vivado calls the same
+      // "distributed".
       (* ram_style = "logic", rom_style = "distributed" *) logic [Width-1:0] mem [0:Depth-1];
       initial $readmemh(File, mem);
       always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];

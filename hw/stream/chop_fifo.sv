@@ -1,6 +1,6 @@
-// First in, first out queue of Depth beats in distributed memory (asynchronous read); Depth 1 is a register.
-// Latency 1, one beat per cycle (every other cycle for Depth 1). Valid, data and ready_o come from
-// registers and memory only: no combinational path in either direction.
+// First in, first out queue of Depth beats in distributed memory (asynchronous read); Depth 1 is a
+// register. Latency 1, one beat per cycle (every other cycle for Depth 1). Valid, data and ready_o
+// come from registers and memory only: no combinational path in either direction.
 module chop_fifo #(
   parameter int unsigned Width = 8,
   parameter int unsigned Depth = 2

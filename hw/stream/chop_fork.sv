@@ -1,6 +1,6 @@
-// Copies a stream to Outputs branches, eagerly: every branch takes a beat when it can and is not shown it
-// again; the input is accepted in the cycle in which the last branch takes it.
-// Latency 0, one beat per cycle. Combinational: valid_i and data_i to the outputs, ready_i to ready_o.
+// Copies a stream to Outputs branches, eagerly: every branch takes a beat when it can and is not
+// shown it again; the input is accepted in the cycle in which the last branch takes it. Latency 0,
+// one beat per cycle. Combinational: valid_i and data_i to the outputs, ready_i to ready_o.
 module chop_fork #(
   parameter int unsigned Width   = 8,
   parameter int unsigned Outputs = 2

@@ -1,5 +1,6 @@
-// Joins the handshakes of Inputs streams: all beats pass in the same cycle. The data goes around this module.
-// Latency 0, one beat per cycle, no state. Combinational: valid_i to valid_o; valid_i and ready_i to ready_o.
+// Joins the handshakes of Inputs streams: all beats pass in the same cycle. The data goes around
+// this module. Latency 0, one beat per cycle, no state. Combinational: valid_i to valid_o; valid_i
+// and ready_i to ready_o.
 module chop_join #(
   parameter int unsigned Inputs = 2
 ) (

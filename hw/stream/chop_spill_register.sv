@@ -1,5 +1,6 @@
-// Register for two beats that cuts every path: valid, data and ready_o come from registers.
-// Latency 1, one beat per cycle, capacity 2. The second place takes the beat that arrives as the output stalls.
+// Register for two beats that cuts every path: valid, data and ready_o come from registers. Latency
+// 1, one beat per cycle, capacity 2. The second place takes the beat that arrives as the output
+// stalls.
 module chop_spill_register #(
   parameter int unsigned Width = 8
 ) (

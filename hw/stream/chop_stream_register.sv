@@ -1,4 +1,5 @@
-// Register for one beat. Latency 1, one beat per cycle. Cuts valid and data; ready_o is combinational in ready_i.
+// Register for one beat. Latency 1, one beat per cycle. Cuts valid and data; ready_o is
+// combinational in ready_i.
 module chop_stream_register #(
   parameter int unsigned Width = 8
 ) (

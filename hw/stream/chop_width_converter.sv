@@ -1,8 +1,9 @@
 // Changes the number of lanes of a stream; one lane count divides the other. Low lanes pass first.
-//   InLanes > OutLanes: shows a beat slice by slice and accepts it with its last slice. Latency 0, no storage,
-//     one slice per cycle; valid, data and ready are combinational.
-//   InLanes < OutLanes: collects R = OutLanes/InLanes beats; the output is valid in the cycle after the last of them
-//     was accepted. One beat in per cycle; ready_o is combinational in ready_i, valid and data are registers.
+//   InLanes > OutLanes: shows a beat slice by slice and accepts it with its last slice. Latency 0,
+//     no storage, one slice per cycle; valid, data and ready are combinational.
+//   InLanes < OutLanes: collects R = OutLanes/InLanes beats; the output is valid in the cycle after
+//     the last of them was accepted. One beat in per cycle; ready_o is combinational in ready_i,
+//     valid and data are registers.
 //   equal: wires.
 module chop_width_converter #(
   parameter int unsigned ElementWidth = 8,

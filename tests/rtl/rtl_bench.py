@@ -97,7 +97,7 @@ def _bench_of(index: int, case: Case) -> str:
             *map(_source, case.sources),
             *map(_sink, case.sinks),
             *map(_random, case.randoms),
-            _instance(case.module, "u_dut", parameters, clock | reset | case.ports),
+            _instance(case.module, "u_dut", parameters, {**clock, **reset, **case.ports}),
             f'  int file;\n  initial file = $fopen("case{index}.txt", "w");\n',
             '  always @(posedge clk_i) $fdisplay(file, "%h',
             " %h" * len(columns),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 from tests.rtl.rtl_case import RANDOM, Case, Cast, Signal, rom_file
 from tests.rtl.rtl_models import (
@@ -227,7 +228,7 @@ CASES = (
     _stream("chop_stream_register", lambda: Register(lambda x: x), *_XY, Width=7),
     _stream("chop_spill_register", lambda: Queue(2), *_XY, Width=7),
     *(
-        _stream("chop_fifo", lambda depth=depth: Queue(depth), *_XY, Width=7, Depth=depth)
+        _stream("chop_fifo", partial(Queue, depth), *_XY, Width=7, Depth=depth)
         for depth in (1, 2, 3, 4, 5, 8)
     ),
     *(_fork(outputs) for outputs in (1, 2, 3)),
