@@ -36,7 +36,7 @@ typecheck: $(STAMP)
 	rm -rf .typecheck
 	mkdir -p .typecheck/chop
 	ln -s $(CURDIR)/chop/* $(CURDIR)/passes $(CURDIR)/hw $(CURDIR)/configs .typecheck/chop/
-	MYPYPATH=.typecheck $(BIN)/mypy .typecheck/chop tests benchmarks
+	MYPYPATH=.typecheck $(BIN)/mypy .typecheck/chop tests benchmarks examples
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
