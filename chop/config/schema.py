@@ -20,6 +20,8 @@ __all__ = [
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.-]*$")]
 Count = Annotated[int, Field(ge=1)]
 NonNegative = Annotated[int, Field(ge=0)]
+# What every generator here takes, those in the RTL test bench included.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
 Probability = Annotated[float, Field(ge=0, lt=1)]
 
 
@@ -90,8 +92,10 @@ class SimulateConfig(_Section):
     """What the emitted RTL is run on; `samples` of the test set, all of it by default."""
 
     samples: Count | None = None
-    stall_probability: Probability = 0.3
-    seed: NonNegative = 0
+    stall_probability: # What every generator here takes, those in the RTL test bench included.
+Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
+Probability = 0.3
+    seed: Seed = 0
     check_streams: bool = False
 
 
@@ -106,7 +110,7 @@ class Config(_Section):
     """A whole job. `passes` is None when the compiler's default road is meant."""
 
     name: Name = "design"
-    seed: NonNegative = 0
+    seed: Seed = 0
     model: ModelConfig | None = None
     dataset: DatasetConfig | None = None
     train: TrainConfig | None = None

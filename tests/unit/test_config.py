@@ -148,6 +148,11 @@ def test_model_option_replaces_the_table(tmp_path: Path) -> None:
             {"simulate": {"stall_probability": 1.0}},
             "config: 'simulate.stall_probability' must be less than 1, got 1.0",
         ),
+        ({"seed": -1}, "config: 'seed' must be greater than or equal to 0, got -1"),
+        (
+            {"simulate": {"seed": 2**32}},
+            "config: 'simulate.seed' must be less than or equal to 4294967295, got 4294967296",
+        ),
         (
             {"name": "../up"},
             "config: 'name' must match pattern '^[A-Za-z0-9][A-Za-z0-9_.-]*$', got '../up'",
