@@ -57,10 +57,19 @@ def capture(model: nn.Module) -> fx.GraphModule:
     except Exception as error:
         # Anything may come out of a foreign forward pass; the cause stays chained.
         raise CaptureError(_refusal(model, error)) from error
+    _name_children(graph, tracer.root)
     module = fx.GraphModule(tracer.root, graph, type(model).__name__)
     for node in graph.nodes:
         _refuse_data_dependence(model, node)
     return module
+
+
+def _name_children(graph: fx.Graph, root: nn.Module) -> None:
+    """Calls the children of a Sequential linear_0, relu_1, ... where torch.fx says _0, _1, ..."""
+    for node in graph.nodes:
+        if node.op == "call_module" and re.fullmatch(r"_\d+(_\d+)*", node.name):
+            kind = type(root.get_submodule(str(node.target))).__name__.lower()
+            node._rename(f"{kind}{node.name}")
 
 
 def source_line(node: fx.Node) -> str:

@@ -61,9 +61,10 @@ class StreamEntry(_Entry):
 
 
 class LayerEntry(_Entry):
-    """One instance of the top that came from an operator."""
+    """One instance of the top that came from an operator; `instance` is its name there."""
 
     node: str
+    instance: str
     operator: str
     module: str
     in_shape: tuple[int, ...]

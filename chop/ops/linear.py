@@ -218,7 +218,10 @@ class Linear(Op[LinearAttributes]):
             + (sums if build.out_depth == 1 else 0)
         )
         brams = -(-weight_bits // 36) * -(-words // 512) if block else 0
-        return Cost(luts, ffs, p * q, brams)
+        # A constant weight that is zero or a power of two takes no multiplier.
+        constants = np.abs(site.parameters["weight"].values) if words == 1 else None
+        dsps = p * q if constants is None else int(np.count_nonzero(constants & (constants - 1)))
+        return Cost(luts, ffs, dsps, brams)
 
     def cases(self) -> tuple[Case, ...]:
         return (

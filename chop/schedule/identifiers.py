@@ -45,7 +45,6 @@ def identifiers(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
     found: dict[str, str] = {}
     for name in names:
         base = re.sub(r"[^A-Za-z0-9_]", "_", name)
-        # torch.fx calls the children of a Sequential _0, _1, ...
         if not base.strip("_") or base.lstrip("_")[0].isdigit():
             base = f"n{base.lstrip('_')}"
         if base.lower() in _KEYWORDS:

@@ -20,12 +20,16 @@ _PORTS = ("clk_i", "rst_ni")
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """One instance: parameters and connections in the order in which they are written."""
+    """One instance: parameters and connections in the order in which they are written.
+
+    `node` is the unit that it computes, None for streams' own modules.
+    """
 
     module: str
     name: str
     parameters: Mapping[str, int | str]
     connections: tuple[tuple[str, str], ...]
+    node: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class _Builder:
         )
 
     def _output(self, name: str, stream: str) -> StreamEntry:
-        """An output has the shape of its own node: a reshape may stand behind the stream's maker."""
+        """An output has its own node's shape: a reshape may stand behind the stream's maker."""
         node = self._dataflow.results[name]
         shape = common_of(node).output.shape
         entry = self._entry(name, stream, self._lanes(stream))
@@ -148,7 +152,7 @@ class _Builder:
         connections += _giving(binding.output, self._made(unit.node))
         name = f"u_{self._ids[unit.node]}"
         self._net.instances.append(
-            Instance(binding.module, name, binding.parameters, tuple(connections))
+            Instance(binding.module, name, binding.parameters, tuple(connections), unit.node)
         )
         if self._port_of(unit.node) is None:
             self._wire(self._ids[unit.node], unit.node, self._lanes(unit.node))

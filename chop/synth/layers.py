@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -38,15 +37,6 @@ class LayerCost:
     estimate: Resources | None
 
 
-def _source_order(attributes: str) -> list[str]:
-    """Returns the top's instances in the order of its source, from Yosys' `printattrs`."""
-    lines: list[tuple[int, str]] = []
-    for block in re.split(r"^(?=\S)", attributes, flags=re.MULTILINE):
-        if found := re.search(r'src="[^"]*:(\d+)\.', block):
-            lines.append((int(found.group(1)), block.split()[0]))
-    return [instance for _, instance in sorted(lines)]
-
-
 def _instance_rows(
     manifest: Manifest, family: Family, cells: Mapping[str, Mapping[str, int]]
 ) -> dict[str, LayerCost]:
@@ -62,30 +52,14 @@ def _instance_rows(
     return rows
 
 
-def _match(layers: Sequence[LayerEntry], rows: Sequence[LayerCost]) -> list[str]:
-    """Returns the instance of each layer: u_<node>, else by module in the order of the source.
-
-    A node whose name is no identifier has an instance of another name, but the emitter writes
-    instances in the order of the layers.
-    """
-    names = {row.instance for row in rows}
-    exact = {layer.node: f"u_{layer.node}" for layer in layers if f"u_{layer.node}" in names}
-    found: list[tuple[str, str]] = []
-    for module in dict.fromkeys(layer.module for layer in layers):
-        wanting = [x.node for x in layers if x.module == module and x.node not in exact]
-        free = [
-            row.instance
-            for row in rows
-            if row.module == module and row.instance not in exact.values()
-        ]
-        if len(wanting) != len(free):
-            raise VerifyError(
-                f"layers {', '.join(wanting) or 'none'} of module '{module}' cannot be told from "
-                f"the instances {', '.join(free) or 'none'}: emit the design again"
-            )
-        found += zip(wanting, free, strict=True)
-    instances = exact | dict(found)
-    return [instances[layer.node] for layer in layers]
+def _instance(rows: dict[str, LayerCost], layer: LayerEntry) -> LayerCost:
+    try:
+        return rows.pop(layer.instance)
+    except KeyError:
+        raise VerifyError(
+            f"layer '{layer.node}': the top has no instance '{layer.instance}'; "
+            "emit the design again"
+        ) from None
 
 
 def _attach(row: LayerCost, layer: LayerEntry) -> LayerCost:
@@ -116,11 +90,6 @@ def layer_costs(
     run_tool(command, cwd=directory, timeout=timeout_seconds)
 
     rows = _instance_rows(manifest, device.family, read_cells(out / "layers.json"))
-    order = _source_order((out / "instances.txt").read_text(encoding="utf-8"))
-    instances = _match(manifest.layers, [rows[name] for name in order if name in rows])
-    layers = [
-        _attach(rows.pop(instance), layer)
-        for instance, layer in zip(instances, manifest.layers, strict=True)
-    ]
+    layers = [_attach(_instance(rows, layer), layer) for layer in manifest.layers]
     others = sorted(rows.values(), key=lambda row: (row.instance == "", row.instance))
     return (*layers, *others)

@@ -149,26 +149,17 @@ def test_layers_are_measured_beside_their_estimate(synthesised: _Synthesised) ->
     assert sum(r.measured.luts for r in rows) >= whole.luts
 
 
-def test_layers_whose_node_is_no_identifier(tmp_path: Path) -> None:
+def test_layer_without_instance(tmp_path: Path) -> None:
     folder = _copy(tmp_path)
     manifest = Manifest.load(folder)
     fc1, act1 = manifest.layers
-    layers = (fc1.model_copy(update={"node": "_0"}), act1.model_copy(update={"node": "_1"}))
+    layers = (fc1.model_copy(update={"instance": "u_gone"}), act1)
     path = folder / "design.json"
     path.write_text(manifest.model_copy(update={"layers": layers}).to_json(), encoding="utf-8")
-    rows = layer_costs(folder, "ecp5-25k")
-    assert [(r.instance, r.node) for r in rows] == [
-        ("u_fc1", "_0"),
-        ("u_act1", "_1"),
-        ("u_queue", None),
-    ]
-    more = (*layers, fc1.model_copy(update={"node": "_2"}))
-    path.write_text(manifest.model_copy(update={"layers": more}).to_json(), encoding="utf-8")
     with pytest.raises(VerifyError) as caught:
         layer_costs(folder, "ecp5-25k")
     assert str(caught.value) == (
-        "layers _0, _2 of module 'mac' cannot be told from the instances u_fc1: "
-        "emit the design again"
+        "layer 'fc1': the top has no instance 'u_gone'; emit the design again"
     )
 
 

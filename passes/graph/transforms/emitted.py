@@ -72,7 +72,8 @@ def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design
     rom = RomOptions(report["rom_style"], prefix="" if top == "top" else f"{top}_")
     plan = make_plan(dataflow, foldings, rom)
     netlist = build_netlist(dataflow, plan, top)
-    layers = tuple(_layer(unit, plan) for unit in dataflow.units)
+    names = {instance.node: instance.name for instance in netlist.instances}
+    layers = tuple(_layer(unit, names[unit.node], plan) for unit in dataflow.units)
     manifest = Manifest(
         name=name,
         top=top,
@@ -124,12 +125,13 @@ def _ideal(dataflow: Dataflow, plan: Plan) -> int:
     return max(layers + ports)
 
 
-def _layer(unit: Unit, plan: Plan) -> LayerEntry:
+def _layer(unit: Unit, instance: str, plan: Plan) -> LayerEntry:
     done = plan.units[unit.node]
     folding, site = done.build.folding, unit.site
     cost = unit.op.cost(site, done.build)
     return LayerEntry(
         node=unit.node,
+        instance=instance,
         operator=unit.op.name,
         module=unit.op.bind(site, done.build).module,
         in_shape=site.inputs[0].shape,
