@@ -1,0 +1,234 @@
+"""Designs that the generic tests build: a network, random number formats, random foldings."""
+
+from __future__ import annotations
+
+import copy
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+
+from chop.errors import ConfigError, UnsupportedOpError
+from chop.formats.rounding import Floats, Ints
+from chop.ir.graph import MaseGraph
+from chop.ir.manifest import Manifest
+from chop.ir.meta import Folding, common_of, hardware_of, update
+from chop.ir.stream import stream_order
+from chop.ops.annotate import run_in_integers
+from chop.ops.base import RomOptions
+from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
+from chop.passes.graph.analysis.add_metadata import add_common_metadata_analysis_pass
+from chop.passes.graph.analysis.init_metadata import init_metadata_analysis_pass
+from chop.passes.graph.transforms import (
+    emit_bram_transform_pass,
+    emit_internal_rtl_transform_pass,
+    emit_verilog_tb_transform_pass,
+    emit_verilog_top_transform_pass,
+    quantize_transform_pass,
+)
+from chop.schedule.plan import make_plan
+from chop.schedule.units import Unit, dataflow_of
+from chop.sim.simulate import BatchCase, SimulationRun
+
+ROUNDINGS = ("half_up", "floor", "half_even")
+ROM_STYLES = ("auto", "logic", "distributed", "block")
+EMIT_PASSES = (
+    emit_verilog_top_transform_pass,
+    emit_internal_rtl_transform_pass,
+    emit_bram_transform_pass,
+    emit_verilog_tb_transform_pass,
+)
+_LEAST_SAMPLES, _MOST_SAMPLES = 8, 96
+
+
+@dataclass(frozen=True, slots=True)
+class Formats:
+    """From what the random number formats are drawn."""
+
+    widths: tuple[int, int] = (1, 12)
+    # The weight of the most significant bit, as an exponent of two.
+    whole: tuple[int, int] = (-4, 5)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Design:
+    """An emitted design, its inputs as real numbers and all that the reference says of it."""
+
+    label: str
+    graph: MaseGraph
+    manifest: Manifest
+    directory: Path
+    inputs: Mapping[str, Floats]
+    integers: Mapping[str, Ints]
+
+    def batch_case(self) -> BatchCase:
+        m = self.manifest
+        streams = {
+            s.name: stream_order(self.integers[s.node], s.layout)
+            for s in (*m.inputs, *m.outputs, *m.streams)
+        }
+        inputs = {s.name: streams.pop(s.name) for s in m.inputs}
+        return BatchCase(self.directory, inputs, streams)
+
+
+def annotated(model: nn.Module, inputs: Sequence[torch.Tensor]) -> MaseGraph:
+    """Returns the captured model with its common metadata."""
+    graph = init_metadata_analysis_pass(MaseGraph(model))
+    dummy_in = dict(zip(graph.placeholders, inputs, strict=True))
+    return add_common_metadata_analysis_pass(graph, {"dummy_in": dummy_in})
+
+
+def example_batch(
+    rng: random.Random, shapes: Sequence[tuple[int, ...]], samples: int
+) -> tuple[torch.Tensor, ...]:
+    """Returns normal values with some outliers, so that formats saturate now and then."""
+    generator = torch.Generator().manual_seed(rng.randrange(1 << 31))
+    return tuple(
+        torch.randn((samples, *shape), generator=generator) * 2.0 ** rng.randint(-1, 2)
+        for shape in shapes
+    )
+
+
+def random_format(rng: random.Random, drawn: Formats, prefix: str) -> dict[str, Any]:
+    width = rng.randint(*drawn.widths)
+    frac = width - 1 - rng.randint(*drawn.whole)
+    config: dict[str, Any] = {f"{prefix}_width": width, f"{prefix}_frac_width": frac}
+    if prefix.startswith("data"):
+        config[f"{prefix}_signed"] = rng.choice((True, True, False, "auto"))
+        if rng.random() < 0.2:
+            config[f"{prefix}_frac_width"] = "auto"
+    return config
+
+
+def random_quantize(rng: random.Random, graph: MaseGraph, drawn: Formats) -> dict[str, Any]:
+    """Returns arguments of `quantize`: an entry of random formats for some operators, a default."""
+
+    def layer() -> dict[str, Any]:
+        config = {"name": "integer"}
+        for prefix in ("data_in", "weight", "bias"):
+            config |= random_format(rng, drawn, prefix)
+        if rng.random() < 0.6:
+            config |= random_format(rng, drawn, "data_out")
+        return {"config": config}
+
+    found = {common_of(n).operator for n in graph.fx_graph.nodes if common_of(n).carries_data}
+    entries = {name: layer() for name in sorted(found - {"input"}) if rng.random() < 0.7}
+    rounding = rng.choice(ROUNDINGS)
+    return {"by": "type", "default": layer(), "rounding": rounding, **entries}
+
+
+def quantised(rng: random.Random, graph: MaseGraph, drawn: Formats) -> MaseGraph:
+    """Returns the graph in random formats; those that an operator refuses are drawn again."""
+    for _ in range(60):
+        arguments = random_quantize(rng, graph, drawn)
+        try:
+            return quantize_transform_pass(graph, arguments)
+        except UnsupportedOpError as error:
+            if "a bound must be a multiple of" not in str(error):
+                raise
+    raise AssertionError("no random format fits the bounds of a clamp; widen `Formats`")
+
+
+def random_foldings(
+    rng: random.Random, units: Sequence[Unit], most_cycles: int = 600
+) -> dict[str, Folding]:
+    """Returns any of the valid foldings for every unit, both orders of a linear layer included."""
+    found = {}
+    for unit in units:
+        every = [f for f in unit.op.foldings(unit.site) if f.cycles <= most_cycles]
+        found[unit.node] = rng.choice(every)
+    return found
+
+
+def scheduled(rng: random.Random, graph: MaseGraph) -> MaseGraph:
+    """Returns the graph with random foldings; streams that cannot keep up are drawn again."""
+    rom_style = rng.choice(ROM_STYLES)
+    graph = add_hardware_metadata_analysis_pass(graph, {"rom_style": rom_style})
+    dataflow = dataflow_of(graph)
+    for _ in range(200):
+        foldings = random_foldings(rng, dataflow.units)
+        try:
+            make_plan(dataflow, foldings, RomOptions(rom_style))
+        except ConfigError as error:
+            if "choose lanes of which one divides the other" not in str(error):
+                raise
+            continue
+        for node in graph.fx_graph.nodes:
+            if node.name in foldings:
+                meta = replace(hardware_of(node), folding=foldings[node.name])
+                update(node, hardware=meta)
+        return graph
+    return graph
+
+
+def emitted(
+    label: str,
+    graph: MaseGraph,
+    directory: Path,
+    top: str,
+    rng: random.Random,
+    shapes: Sequence[tuple[int, ...]],
+) -> Design:
+    """Writes a scheduled graph and returns it with random inputs and their reference.
+
+    There are enough samples for the design to show its steady interval.
+    """
+    arguments = {"project_dir": directory, "top_name": top, "name": top}
+    for emit in EMIT_PASSES:
+        graph = emit(graph, arguments)
+    manifest = Manifest.load(directory)
+    fill = -(-manifest.predicted_latency_cycles // manifest.predicted_initiation_interval)
+    samples = min(_MOST_SAMPLES, max(_LEAST_SAMPLES, 3 * fill))
+    batch = example_batch(rng, shapes, samples)
+    inputs = {name: x.double().numpy() for name, x in zip(graph.placeholders, batch, strict=True)}
+    return Design(label, graph, manifest, directory, inputs, run_in_integers(graph, inputs))
+
+
+def fake_outputs(design: Design) -> tuple[Floats, ...]:
+    """Returns what the fake-quantised network computes in float64."""
+    model = copy.deepcopy(design.graph.model).double().eval()
+    with torch.no_grad():
+        result = model(*(torch.from_numpy(x) for x in design.inputs.values()))
+    results = result if isinstance(result, (tuple, list)) else (result,)
+    return tuple(r.numpy() for r in results)
+
+
+def reference_outputs(design: Design) -> tuple[Floats, ...]:
+    """Returns the outputs of the integer reference as real numbers."""
+    return tuple(
+        s.format.fixed().from_integers(design.integers[s.node]) for s in design.manifest.outputs
+    )
+
+
+def out_of_range(design: Design) -> list[str]:
+    """Returns the nodes whose integers leave the bounds that `infer` gave."""
+    found = []
+    for node in design.graph.fx_graph.nodes:
+        common = common_of(node)
+        if node.name not in design.integers or common.output.format is None:
+            continue
+        values, type = design.integers[node.name], common.output
+        inside = values.min() >= type.low and values.max() <= type.high
+        if not inside or type.low < type.fixed.low or type.high > type.fixed.high:
+            found.append(f"{node.name}: {values.min()}..{values.max()} in {type.low}..{type.high}")
+    return found
+
+
+def timing_faults(design: Design, run: SimulationRun) -> list[str]:
+    """Returns what differs between the predicted and the measured cycles of an unstalled run."""
+    m = design.manifest
+    faults = []
+    latency = run.first_output_cycle - run.first_input_cycle
+    if latency != m.predicted_latency_cycles:
+        faults.append(f"latency: predicted {m.predicted_latency_cycles}, measured {latency}")
+    steady = np.diff(run.sample_cycles)[len(run.sample_cycles) // 2 :]
+    if not (steady == m.predicted_initiation_interval).all():
+        faults.append(
+            f"interval: predicted {m.predicted_initiation_interval}, measured {steady.tolist()}"
+        )
+    return [f"{design.label} ({design.directory}): {fault}" for fault in faults]

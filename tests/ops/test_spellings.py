@@ -1,0 +1,109 @@
+"""Every spelling of every operator, called for real: module, function and method."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from chop.formats.fixed import Fixed
+from chop.ir.meta import common_of
+from chop.ops.annotate import run_in_integers
+from chop.ops.base import Op
+from chop.ops.registry import operators
+from chop.passes.graph.transforms import quantize_transform_pass
+from tests.ops.designs import annotated, example_batch
+
+_FEATURES = 6
+_CHANNELS = torch.linspace(0.5, 1.75, _FEATURES)
+# What a spelling is called with besides its tensors; by default nothing.
+_ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    **dict.fromkeys(("clamp", "clamp_", "clip", "hardtanh", "hardtanh_"), (-0.5, 0.5)),
+    **dict.fromkeys(("clamp_min", "clamp_max"), (0.5,)),
+    **dict.fromkeys(("add", "add_", "iadd", "sub", "sub_", "isub", "subtract", "rsub"), (0.75,)),
+    **dict.fromkeys(("mul", "mul_", "imul", "multiply"), (-1.25,)),
+    **dict.fromkeys(("div", "div_", "divide", "truediv", "itruediv"), (-4,)),
+    **dict.fromkeys(("leaky_relu", "leaky_relu_", "LeakyReLU"), (0.125,)),
+    **dict.fromkeys(("unflatten", "Unflatten"), (1, (2, 3))),
+    **dict.fromkeys(("reshape", "view"), ((-1, 3, 2),)),
+    **dict.fromkeys(("squeeze", "unsqueeze", "flatten"), (1,)),
+    **dict.fromkeys(("dropout", "alpha_dropout"), (0.5, False)),
+    **dict.fromkeys(("BatchNorm1d", "BatchNorm2d"), (_FEATURES,)),
+    "batch_norm": (_CHANNELS - 1, _CHANNELS, _CHANNELS, _CHANNELS),
+    "linear": (torch.linspace(-1, 1, 4 * _FEATURES).reshape(4, _FEATURES), torch.ones(4)),
+    "Linear": (_FEATURES, 4),
+    "Cast": (Fixed(5, 2),),
+    "cast_to_fixed": (8, 4),
+}
+_SHAPES: dict[str, tuple[int, ...]] = {"BatchNorm2d": (_FEATURES, 2, 2)}
+SPELLINGS = [(op, target) for op in operators() for target in op.targets]
+
+
+def _name(target: object) -> str:
+    return target if isinstance(target, str) else getattr(target, "__name__", str(target))
+
+
+def _id(op: Op[Any], target: object) -> str:
+    kind = "method" if isinstance(target, str) else "module" if _is_module(target) else "function"
+    return f"{op.name}-{kind}-{_name(target)}"
+
+
+def _is_module(target: object) -> bool:
+    return isinstance(target, type) and issubclass(target, nn.Module)
+
+
+class _Spelled(nn.Module):
+    """Calls one spelling on its inputs."""
+
+    def __init__(self, target: object) -> None:
+        super().__init__()
+        self.arguments = _ARGUMENTS.get(_name(target), ())
+        self.target: Callable[..., torch.Tensor]
+        if isinstance(target, str):
+            self.target = lambda x, *rest: getattr(x, target)(*rest)
+        elif _is_module(target):
+            self.layer = target(*self.arguments)  # type: ignore[operator]
+            self.target, self.arguments = self.layer, ()
+        else:
+            self.target = target  # type: ignore[assignment]
+
+    def forward(self, a: torch.Tensor) -> torch.Tensor:
+        return self.target(a, *self.arguments)
+
+
+class _SpelledTwo(_Spelled):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return self.target(a, b)
+
+
+@pytest.mark.parametrize(
+    ("op", "target"), SPELLINGS, ids=[_id(op, target) for op, target in SPELLINGS]
+)
+def test_spelling_is_read_and_computed(op: Op[Any], target: object, seed: int) -> None:
+    model = (_SpelledTwo if op.arity == 2 else _Spelled)(target).eval()
+    shape = _SHAPES.get(_name(target), (_FEATURES,))
+    inputs = example_batch(random.Random(seed), [shape] * op.arity, 9)
+    kept = [x.clone() for x in inputs]
+    graph = annotated(model, inputs)
+    assert all(torch.equal(x, k) for x, k in zip(inputs, kept, strict=True))
+    assert op.name in {common_of(node).operator for node in graph.fx_graph.nodes}
+    with torch.no_grad():
+        eager = model(*(x.clone() for x in inputs))
+        assert torch.equal(graph.model(*(x.clone() for x in inputs)), eager)
+
+    widths = {"data_in_width": 10, "data_in_frac_width": 6, "weight_width": 9}
+    config = {"name": "integer", **widths, "bias_width": 12}
+    quantised = quantize_transform_pass(graph, {"default": {"config": config}})
+    (output,) = next(n for n in quantised.fx_graph.nodes if n.op == "output").all_input_nodes
+    named = {n: x.double().numpy() for n, x in zip(graph.placeholders, inputs, strict=True)}
+    exact = run_in_integers(quantised, named)[output.name]
+    with torch.no_grad():
+        fake = quantised.model.double()(*(x.double() for x in inputs)).numpy()
+    assert np.array_equal(common_of(output).output.fixed.from_integers(exact), fake)
+    # Ten bits are enough to tell the operator from another one.
+    assert np.abs(np.clip(eager.double().numpy(), -7.9, 7.9) - np.clip(fake, -7.9, 7.9)).max() < 0.5
