@@ -92,9 +92,7 @@ class SimulateConfig(_Section):
     """What the emitted RTL is run on; `samples` of the test set, all of it by default."""
 
     samples: Count | None = None
-    stall_probability: # What every generator here takes, those in the RTL test bench included.
-Seed = Annotated[int, Field(ge=0, le=2**32 - 1)]
-Probability = 0.3
+    stall_probability: Probability = 0.3
     seed: Seed = 0
     check_streams: bool = False
 
