@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import traceback
+from collections import OrderedDict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import TracebackType
@@ -52,8 +53,12 @@ def capture(model: nn.Module) -> fx.GraphModule:
     if isinstance(model, fx.GraphModule):
         return model
     tracer = _Tracer()
+    root = model
+    if tracer.is_leaf_module(model, ""):
+        # A bare layer is one node too, not the lines of its forward pass.
+        root = nn.Sequential(OrderedDict([(type(model).__name__.lower(), model)]))
     try:
-        graph = tracer.trace(model)
+        graph = tracer.trace(root)
     except Exception as error:
         # Anything may come out of a foreign forward pass; the cause stays chained.
         raise CaptureError(_refusal(model, error)) from error
