@@ -227,6 +227,8 @@ def run_in_integers(graph: MaseGraph, inputs: Mapping[str, Floats]) -> dict[str,
         elif common.carries_data:
             op, sources = operator(common.operator), data_inputs(node)
             if all(t.format is not None for t in common.inputs):
+                if common.output.format is None:
+                    raise UnsupportedOpError(in_float(node))
                 integers[node] = op.evaluate(site_of(node), [integers[n] for n in sources])
             elif common.output.format is not None and len(sources) == 1:
                 integers[node] = op.enter(common.attributes, floats[sources[0]])

@@ -91,6 +91,8 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
                 casts.setdefault(hosts[node], node.name)
         elif operator(common.operator).is_layout:
             hosts[node] = hosts[sources[0]]
+        elif common.output.format is None:
+            raise UnsupportedOpError(in_float(node))
         else:
             unit = _unit(node, tuple(hosts[n] for n in sources))
             units.append(unit)

@@ -225,10 +225,8 @@ class _Quantizer:
 
     def _cast_input(self, node: fx.Node, source: fx.Node, config: LayerConfig) -> None:
         given = common_of(source).output
-        if given.format is None or config.data_in_width is None:
-            return
         format = self._data_format(config, "in", node, source)
-        if format is None or _holds(format, given):
+        if format is None or (given.format is not None and _holds(format, given)):
             return
         known = self._casts.get((source, format))
         if known is not None:
