@@ -60,8 +60,7 @@ module chop_round_saturate #(
   end
 
   // Out of range where the bits above the output are not copies of its sign (unsigned: not zero).
-  localparam int unsigned Kept = OutSigned ? OutWidth - 1 : OutWidth;
-  if (RoundedWidth <= Kept) begin : gen_fits
+  if (RoundedWidth <= OutWidth) begin : gen_fits
     if (OutSigned) begin : gen_signed
       assign data_o = OutWidth'(rounded);
     end else begin : gen_unsigned
