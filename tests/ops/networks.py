@@ -1,0 +1,166 @@
+"""Random networks of all operators: forks, joins, shared layers, several inputs and outputs."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from chop.formats.fixed import Fixed
+from chop.formats.rounding import Rounding
+from chop.nn.fake_quantize import Cast
+
+# Primes and numbers with several divisors.
+_SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16)
+Shape = tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """value = call(*values[sources])."""
+
+    sources: tuple[int, ...]
+    call: Callable[..., torch.Tensor]
+
+
+class Network(nn.Module):
+    """Runs a list of steps; every value is named by its place, the inputs first."""
+
+    def __init__(self, steps: Sequence[Step], outputs: Sequence[int]) -> None:
+        super().__init__()
+        self.steps = list(steps)
+        self.layers = nn.ModuleList({id(s.call): s.call for s in steps if _is_layer(s)}.values())  # type: ignore[misc]
+        self.outputs = list(outputs)
+
+    def run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        values = list(inputs)
+        for step in self.steps:
+            values.append(step.call(*(values[i] for i in step.sources)))
+        return tuple(values[i] for i in self.outputs)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        return self.run(x)
+
+
+class TwoInputs(Network):
+    """A network of two inputs."""
+
+    def forward(self, x: torch.Tensor, other: torch.Tensor) -> tuple[torch.Tensor, ...]:  # type: ignore[override]
+        return self.run(x, other)
+
+
+def random_network(rng: random.Random) -> tuple[Network, list[Shape]]:
+    """Returns a network in evaluation mode and the shapes of its inputs."""
+    inputs: list[Shape] = [(rng.choice(_SIZES[3:]),) for _ in range(rng.choice((1, 1, 2)))]
+    shapes = list(inputs)
+    steps: list[Step] = []
+    with torch.random.fork_rng():
+        torch.manual_seed(rng.randrange(1 << 31))
+        for source in range(len(inputs)):
+            _add(steps, shapes, (source,), _layer(rng, shapes[source]))
+        for _ in range(rng.randint(1, 7)):
+            _grow(rng, steps, shapes)
+    read = {source for step in steps for source in step.sources}
+    outputs = [i for i in range(len(inputs), len(shapes)) if i not in read]
+    if rng.random() < 0.3:
+        # An output that another layer reads too.
+        outputs.append(rng.randrange(len(inputs), len(shapes)))
+    kind = Network if len(inputs) == 1 else TwoInputs
+    return kind(steps, list(dict.fromkeys(outputs))).eval(), inputs
+
+
+def _grow(rng: random.Random, steps: list[Step], shapes: list[Shape]) -> None:
+    # Mostly a chain; sometimes an earlier value gets one more reader.
+    source = len(shapes) - 1 if rng.random() < 0.75 else rng.randrange(len(shapes))
+    twins = [i for i, shape in enumerate(shapes) if shape == shapes[source] and i != source]
+    if twins and rng.random() < 0.4:
+        call = rng.choice((torch.add, torch.sub))
+        _add(steps, shapes, (source, rng.choice(twins)), call)
+    else:
+        shared = [
+            step.call
+            for step in steps
+            if isinstance(step.call, nn.Linear) and step.call.in_features == shapes[source][-1]
+        ]
+        reuse = shared and rng.random() < 0.3
+        call = rng.choice(shared) if reuse else _layer(rng, shapes[source])
+        _add(steps, shapes, (source,), call)
+
+
+def _add(
+    steps: list[Step],
+    shapes: list[Shape],
+    sources: tuple[int, ...],
+    call: Callable[..., torch.Tensor],
+) -> None:
+    with torch.no_grad():
+        if isinstance(call, nn.Module):
+            call.eval()
+        result = call(*(torch.zeros(2, *shapes[i]) for i in sources))
+    steps.append(Step(sources, call))
+    shapes.append(tuple(result.shape[1:]))
+
+
+def _layer(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    kinds = (_linear, _linear, _linear, _activation, _constant, _constant, _layout, _norm, _cast)
+    return rng.choice(kinds)(rng, shape)
+
+
+def _linear(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    return nn.Linear(shape[-1], rng.choice(_SIZES), bias=rng.random() < 0.6)
+
+
+def _activation(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    return rng.choice(
+        (
+            *(torch.relu, functional.relu6, nn.ReLU(), nn.Hardtanh(-1, 2)),
+            nn.LeakyReLU(2.0 ** -rng.randint(1, 4)),
+            lambda x: x.clamp(min=-1),
+            lambda x: torch.clamp(x, max=1.0),
+        )
+    )
+
+
+def _constant(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    number = rng.choice((0.75, -1.5, 3.0, 0.3))
+    vector = torch.randn(shape[-1])
+    return rng.choice(
+        (
+            *(lambda x: x + number, lambda x: x * number, lambda x: number - x, lambda x: -x),
+            *(lambda x: x - vector, lambda x: vector * x, lambda x: x / number),
+        )
+    )
+
+
+def _layout(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    elements = int(torch.Size(shape).numel())
+    rows = rng.choice([d for d in range(1, elements + 1) if elements % d == 0])
+    return rng.choice(
+        (
+            *(nn.Identity(), nn.Dropout(0.5), nn.Flatten()),
+            lambda x: x.view(-1, rows, elements // rows),
+            lambda x: torch.flatten(x, 1),
+        )
+    )
+
+
+def _norm(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    norm = nn.BatchNorm1d(shape[0])
+    for tensor in (norm.weight, norm.running_var):
+        nn.init.uniform_(tensor, 0.5, 2.0)  # type: ignore[arg-type]
+    for tensor in (norm.bias, norm.running_mean):
+        nn.init.uniform_(tensor, -1.0, 1.0)  # type: ignore[arg-type]
+    return norm
+
+
+def _cast(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    format = Fixed(rng.randint(2, 12), rng.randint(-1, 8), rng.random() < 0.7)
+    return Cast(format, rng.choice(list(Rounding)))
+
+
+def _is_layer(step: Step) -> bool:
+    return isinstance(step.call, nn.Module)
