@@ -54,7 +54,9 @@ class Fixed:
         scaled = np.ldexp(np.asarray(values, np.float64), self.frac_width)
         if np.isnan(scaled).any():
             raise FormatError(f"{self}: cannot quantise NaN; mend the model or its input")
-        return np.clip(round_half(scaled, rounding), self.low, self.high).astype(np.int64)
+        inside = np.clip(scaled, float(self.low), float(self.high))
+        # Beyond 53 bits the float of the largest level is the next power of two.
+        return np.clip(round_half(inside, rounding).astype(np.int64), self.low, self.high)
 
     def from_integers(self, levels: Ints) -> Floats:
         """Returns the real value of every level, exactly.
