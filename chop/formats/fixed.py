@@ -83,5 +83,5 @@ class Fixed:
 def covering(low: int, high: int, frac_width: int) -> Fixed:
     """Returns the narrowest format that holds every integer in [low, high] at that fraction."""
     signed = low < 0
-    width = max(int(high).bit_length() + signed, (-low - 1).bit_length() + 1 if signed else 1, 1)
+    width = max(max(int(high), 0).bit_length() + signed, (-low - 1).bit_length() + 1 if signed else 1, 1)
     return Fixed(width, frac_width, signed)
