@@ -83,5 +83,6 @@ class Fixed:
 def covering(low: int, high: int, frac_width: int) -> Fixed:
     """Returns the narrowest format that holds every integer in [low, high] at that fraction."""
     signed = low < 0
-    width = max(max(int(high), 0).bit_length() + signed, (-low - 1).bit_length() + 1 if signed else 1, 1)
-    return Fixed(width, frac_width, signed)
+    above = max(int(high), 0).bit_length() + signed
+    below = (-low - 1).bit_length() + 1 if signed else 1
+    return Fixed(max(above, below), frac_width, signed)
