@@ -114,7 +114,7 @@ def _refusal(model: nn.Module, error: Exception) -> str:
 
 
 def _construct(text: str, message: str) -> tuple[str, str]:
-    remedy = "use torch.clamp, torch.where or other tensor functions instead"
+    remedy = "use torch.clamp, relu or other tensor functions instead"
     if "control flow" in message:
         word = text.split(None, 1)[0].rstrip(":") if text else "if"
         word = word if word in ("if", "elif", "while", "assert") else "a truth test"
@@ -155,7 +155,7 @@ def _refuse_data_dependence(model: nn.Module, node: fx.Node) -> None:
     place = f" at {where}" if where else ""
     raise CaptureError(
         f"model '{type(model).__name__}': '{name}'{place} {reason}; "
-        "use torch.clamp, torch.where(condition, a, b) or other functions of fixed shape"
+        "use torch.clamp, relu or other functions of fixed shape"
     )
 
 
