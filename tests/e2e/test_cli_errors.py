@@ -104,7 +104,7 @@ def test_missing_tool(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.Mo
 def test_forward_that_branches_on_data(capsys: pytest.CaptureFixture[str]) -> None:
     assert _error(capsys, "--model", "models.py:Branch") == (
         "model 'Branch': 'if' on a tensor at models.py:17: 'if x.sum() > 0:'; the branch taken "
-        "would depend on the data; use torch.clamp, torch.where or other tensor functions instead"
+        "would depend on the data; use torch.clamp, relu or other tensor functions instead"
     )
 
 
