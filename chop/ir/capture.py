@@ -29,7 +29,9 @@ _DATA_DEPENDENT = {
     "bincount": "has a shape that depends on the data",
     "repeat_interleave": "has a shape that can depend on the data",
 }
-_COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne", "bool", "logical_not", "logical_and", "isnan"}
+_COMPARISONS = {"lt", "le", "gt", "ge", "eq", "ne", "bool", "isnan", "isinf", "isfinite"}
+_COMPARISONS |= {f"logical_{name}" for name in ("not", "and", "or", "xor")}
+_COMBINATIONS = {"and_", "or_", "xor", "invert", "bitwise_and", "bitwise_or", "bitwise_not"}
 _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*\n\s*(?P<text>[^\n]*)')
 
 
@@ -115,16 +117,16 @@ def _refusal(model: nn.Module, error: Exception) -> str:
 
 def _construct(text: str, message: str) -> tuple[str, str]:
     remedy = "use torch.clamp, relu or other tensor functions instead"
-    if "control flow" in message:
-        word = text.split(None, 1)[0].rstrip(":") if text else "if"
-        word = word if word in ("if", "elif", "while", "assert") else "a truth test"
-        return f"'{word}' on a tensor", f"the branch taken would depend on the data; {remedy}"
-    if "iterated over" in message or "not iterable" in message:
+    if "cannot be iterated" in message or "not iterable" in message:
         return (
             "iteration over a tensor",
             "the number of turns would depend on the data; use tensor functions or a fixed range()",
         )
-    if "len" in message and "Proxy" in message:
+    if "control flow" in message:
+        word = text.split(None, 1)[0].rstrip(":") if text else ""
+        what = f"'{word}'" if word in ("if", "elif", "while", "assert") else "a truth test"
+        return f"{what} on a tensor", f"the branch taken would depend on the data; {remedy}"
+    if message.startswith("'len' is not supported"):
         return "len() of a tensor", "it is not known at capture; use x.shape[i] or a fixed number"
     if "Proxy" in message:
         return (
@@ -147,7 +149,7 @@ def _refuse_data_dependence(model: nn.Module, node: fx.Node) -> None:
     reason = _DATA_DEPENDENT.get(name) if node.op in ("call_function", "call_method") else None
     if name == "where" and len(node.args) + len(node.kwargs) == 1:
         reason = "has a shape that depends on the data"
-    if name == "getitem" and isinstance(node.args[1], fx.Node) and _is_mask(node.args[1]):
+    if name == "getitem" and _is_mask(node.args[1]):
         name, reason = "x[mask]", "has a shape that depends on the data"
     if reason is None:
         return
@@ -159,8 +161,15 @@ def _refuse_data_dependence(model: nn.Module, node: fx.Node) -> None:
     )
 
 
-def _is_mask(node: fx.Node) -> bool:
-    return node.op in ("call_function", "call_method") and _name(node) in _COMPARISONS
+def _is_mask(index: object) -> bool:
+    """Whether an index, or a part of it, is a tensor of truth values."""
+    if isinstance(index, tuple | list):
+        return any(_is_mask(part) for part in index)
+    if not isinstance(index, fx.Node) or index.op not in ("call_function", "call_method"):
+        return False
+    if _name(index) in _COMBINATIONS:
+        return any(_is_mask(part) for part in index.args)
+    return _name(index) in _COMPARISONS
 
 
 def _name(node: fx.Node) -> str:
