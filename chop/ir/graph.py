@@ -49,6 +49,15 @@ class MaseGraph:
         """The names of the inputs, in the order of the forward pass's arguments."""
         return tuple(str(n.target) for n in self.fx_graph.nodes if n.op == "placeholder")
 
+    def readers(self, target: str) -> int:
+        """Returns how many nodes call a submodule or read a parameter of it."""
+        inside = f"{target}."
+        return sum(
+            (node.op == "call_module" and node.target == target)
+            or (node.op == "get_attr" and str(node.target).startswith(inside))
+            for node in self.fx_graph.nodes
+        )
+
     def copy(self) -> MaseGraph:
         """Returns a graph that shares nothing mutable with this one; metadata comes along."""
         other = MaseGraph.__new__(MaseGraph)

@@ -86,11 +86,12 @@ def load_graph(path: Path) -> MaseGraph:
             node.meta[KEY] = meta
         known[name] = node
     module = fx.GraphModule(root, made, content["name"])
+    layers = [m for m in content["members"].values() if isinstance(m, nn.Module)]
+    modes = [(part, part.training) for layer in layers for part in layer.modules()]
     module.train(content["training"])
-    for target, member in content["members"].items():
-        if isinstance(member, nn.Module):
-            # train() above reached every submodule; each had a mode of its own.
-            module.get_submodule(target).train(member.training)
+    for part, training in modes:
+        # train() reached every submodule; each had a mode of its own.
+        part.training = training
     graph = MaseGraph(module)
     graph.info = content["info"]
     graph.history = tuple(content["history"])

@@ -90,9 +90,8 @@ def _absorb(
         target = f"{node.name}_folded"
         while hasattr(graph.model, target):
             target += "_"
-        # A layer that is called twice keeps its other use as it was.
-        alone = sum(n.target == node.target for n in graph.fx_graph.nodes) == 1
-        target = str(node.target) if alone else target
+        # A layer that is read elsewhere too keeps its other use as it was.
+        target = str(node.target) if graph.readers(str(node.target)) == 1 else target
         graph.model.add_submodule(target, layer)
         node.target = target
     return done

@@ -254,9 +254,8 @@ class _Quantizer:
         self, node: fx.Node, name: str, layer: nn.Module, config: LayerConfig
     ) -> None:
         formats = self._parameter_formats(node, layer, config)
-        old = node.target if node.op == "call_module" else None
-        shared = old and sum(n.target == old for n in self._graph.fx_graph.nodes) > 1
-        target = str(old) if old and not shared else _free_name(self._graph, f"{node.name}_layer")
+        alone = node.op == "call_module" and self._graph.readers(str(node.target)) == 1
+        target = str(node.target) if alone else _free_name(self._graph, f"{node.name}_layer")
         module = QuantizedLayer(name, layer, formats, self._rounding)
         self._graph.model.add_submodule(target, module)
         (source,) = data_inputs(node)
