@@ -19,8 +19,9 @@ STAMP := .venv/.installed
 run: $(STAMP)
 	$(BIN)/chop transform --config $(CONFIG)
 
+# Without this make's variables: tests call make on emitted folders, which would take over its flags.
 test: $(STAMP)
-	$(BIN)/python -m pytest -n $(WORKERS) tests
+	env -u MAKEFLAGS -u MAKELEVEL -u MFLAGS $(BIN)/python -m pytest -n $(WORKERS) tests
 
 sim: $(STAMP)
 	@test -n "$(BUILD)" || { echo "error: nothing was emitted here yet; run 'make run'" >&2; exit 2; }
