@@ -142,6 +142,9 @@ def synthesize(
     target: Annotated[
         str | None, typer.Option("--target", "-t", help="A name of 'chop list targets'.")
     ] = None,
+    layers: Annotated[
+        bool, typer.Option("--layers", help="Compare the estimate of each layer with Yosys.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Synthesise an emitted folder.
@@ -151,13 +154,20 @@ def synthesize(
     overrides = [*(overrides or []), *([f'synthesize.target="{target}"'] if target else [])]
     job = read_config(config, overrides, None)
     from chop.flows.places import chosen_build
-    from chop.flows.synthesize import synthesize_folder
+    from chop.flows.synthesize import compare_layers, synthesize_folder
 
     directory = chosen_build(build, None if config is None else job.name)
-    report = synthesize_folder(directory, job.synthesize, make_progress(as_json))
+    progress = make_progress(as_json)
+    report = synthesize_folder(directory, job.synthesize, progress)
+    rows = compare_layers(directory, job.synthesize, progress) if layers else ()
     if as_json:
-        print(json.dumps(dataclasses.asdict(report), indent=2))
+        table = dataclasses.asdict(report)
+        if layers:
+            table["layers"] = [dataclasses.asdict(row) for row in rows]
+        print(json.dumps(table, indent=2))
         return
-    from chop.cli.render import print_synthesis
+    from chop.cli.render import print_layer_costs, print_synthesis
 
+    if layers:
+        print_layer_costs(directory.name, rows)
     print_synthesis(directory.name, report)

@@ -13,10 +13,12 @@ from rich.table import Table
 if TYPE_CHECKING:
     from chop.flows.report import Accuracy, JobReport, SimulationSummary
     from chop.ir.manifest import LayerEntry, Manifest
+    from chop.synth.layers import LayerCost
     from chop.synth.synthesize import SynthesisReport
 
 __all__ = [
     "print_accuracy",
+    "print_layer_costs",
     "print_report",
     "print_simulations",
     "print_summary",
@@ -78,6 +80,21 @@ def print_accuracy(name: str, accuracy: Accuracy) -> None:
 def print_simulations(manifest: Manifest, runs: Sequence[SimulationSummary]) -> None:
     """Prints what the runs of one design measured."""
     print_summary(manifest.name, _simulation_rows(runs, manifest))
+
+
+def print_layer_costs(name: str, rows: Sequence[LayerCost]) -> None:
+    """Prints what each instance takes after synthesis, and what the compiler expected."""
+    resources = ("luts", "ffs", "dsps", "brams")
+    headers = ("instance", "op", "LUT", "est.", "FF", "est.", "DSP", "est.", "BRAM", "est.")
+    table = []
+    for row in rows:
+        cells = [row.instance or "(top)", row.operator or "-"]
+        for resource in resources:
+            estimate = "-" if row.estimate is None else f"{getattr(row.estimate, resource):,}"
+            cells += [f"{getattr(row.measured, resource):,}", estimate]
+        table.append(cells)
+    title = f"{name}: Yosys beside the compiler's estimate, layer by layer"
+    print_table(title, headers, table, headers[2:])
 
 
 def print_synthesis(name: str, report: SynthesisReport) -> None:

@@ -177,11 +177,16 @@ def test_synthesize_takes_an_emitted_folder(capsys: pytest.CaptureFixture[str]) 
     report = _json(
         capsys,
         *("synthesize", "--build", "build/small", "--target", "xc7"),
-        *("--set", "synthesize.place_and_route=false"),
+        *("--set", "synthesize.place_and_route=false", "--layers"),
     )
     assert report["target"] == "xc7"
     assert report["luts"] > 0
     assert report["fmax_mhz"] is None
+    layers = [row for row in report["layers"] if row["node"] is not None]
+    assert [row["operator"] for row in layers if row["operator"] == "linear"] == ["linear"] * 2
+    for row in layers:
+        assert row["measured"]["dsps"] == row["estimate"]["dsps"]
+        assert row["measured"]["ffs"] > 0
 
 
 def test_train_resumes(capsys: pytest.CaptureFixture[str]) -> None:
