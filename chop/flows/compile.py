@@ -58,7 +58,7 @@ DEFAULT_PASSES: tuple[tuple[str, Mapping[str, Any]], ...] = (
     ),
 )
 # Fewer samples would not show the steady interval; they are repeated up to this number.
-_LEAST_SAMPLES = 8
+_LEAST_SAMPLES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ class Accelerator:
 
         `stall_probability`: of each port to pause in a cycle; `check_streams` compares every
         internal stream too, and names the first node, sample and element that differs; `waves`
-        keeps a trace in the folder. Fewer than 8 samples are repeated up to that number, to measure
+        keeps a trace in the folder. Fewer than 16 samples are repeated up to that number, to measure
         the interval; only the outputs of those given are returned.
         """
         from chop.sim.simulate import SimulationOptions, simulate_design
@@ -307,7 +307,10 @@ def _named(graph: MaseGraph, inputs: Inputs) -> dict[str, torch.Tensor]:
 
 
 def _interval(sample_cycles: Ints) -> float:
-    """Returns the mean distance of the samples in the second half of the run."""
+    """Returns the mean distance of the samples in the last quarter of the run.
+
+    Before, the queues still fill: the source is not held back to the interval yet.
+    """
     last = len(sample_cycles) - 1
-    start = last // 2
+    start = last * 3 // 4
     return float(sample_cycles[last] - sample_cycles[start]) / (last - start)
