@@ -16,6 +16,8 @@ __all__ = ["Choice", "choose_fixed", "quantisation_error"]
 _MOST_VALUES = 1 << 16
 # Fractions tried, from the one at which nothing saturates: coarser, and finer with saturation.
 _COARSER, _FINER = 1, 4
+# The exponents of float32, in which fake quantisation runs; what is smaller becomes zero.
+_WIDEST_FRAC = 126
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +44,8 @@ def choose_fixed(values: Floats, width: int, signed: bool, most_frac: int | None
     if largest == 0.0:
         frac = width - signed
         return _choice(sample, Fixed(width, _bounded(frac, most_frac), signed))
-    covering = math.floor(math.log2(max(top.high, 1) / largest))
+    # Logarithms apart: the quotient of a subnormal would overflow.
+    covering = math.floor(math.log2(max(top.high, 1)) - math.log2(largest))
     fractions = {_bounded(covering + step, most_frac) for step in range(-_COARSER, _FINER + 1)}
     formats = [Fixed(width, frac, signed) for frac in sorted(fractions)]
     errors = [quantisation_error(sample, format) for format in formats]
@@ -56,6 +59,7 @@ def quantisation_error(values: Floats, format: Fixed) -> float:
 
 
 def _bounded(frac_width: int, most: int | None) -> int:
+    frac_width = max(-_WIDEST_FRAC, min(_WIDEST_FRAC, frac_width))
     return frac_width if most is None else min(frac_width, most)
 
 
