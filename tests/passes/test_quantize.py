@@ -480,3 +480,16 @@ def test_calibration_data_must_have_every_input() -> None:
         str(caught.value) == "pass 'quantize': input 'z' is missing from the data; "
         "give a tensor for each of: x, z"
     )
+
+
+def test_constants_that_became_parameters_leave_the_graph() -> None:
+    class Functional(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(3, 4))
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return functional.linear(x, self.weight)
+
+    graph = quantised(annotated(Functional(), batch(5, 4)))
+    assert [n.op for n in graph.fx_graph.nodes if n.op == "get_attr"] == []

@@ -163,6 +163,7 @@ class _Quantizer:
                 self._quantize_input(node)
             elif common.carries_data:
                 self._quantize_node(node, common)
+        _drop_unread_constants(self._graph)
         self._graph.model.delete_all_unused_submodules()
         self._graph.model.recompile()
         self._graph.info["quantize"] = [
@@ -348,6 +349,13 @@ def _holds(format: Fixed, given: TensorType) -> bool:
     """Whether casting the tensor to the format would change nothing."""
     shift = format.frac_width - given.fixed.frac_width
     return shift >= 0 and given.low << shift >= format.low and given.high << shift <= format.high
+
+
+def _drop_unread_constants(graph: MaseGraph) -> None:
+    """A constant that became the parameter of a layer is read by no node any more."""
+    for node in reversed(list(graph.fx_graph.nodes)):
+        if common_of(node).operator == "constant" and not node.users:
+            graph.fx_graph.erase_node(node)
 
 
 def _free_name(graph: MaseGraph, name: str) -> str:
