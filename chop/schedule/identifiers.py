@@ -47,6 +47,9 @@ def identifiers(names: Iterable[str], reserved: Iterable[str] = ()) -> dict[str,
         base = re.sub(r"[^A-Za-z0-9_]", "_", name)
         if not base.strip("_") or base.lstrip("_")[0].isdigit():
             base = f"n{base.lstrip('_')}"
+        # u_ is for instances: "u_a" with its signal u_a_data would meet the instance of "a_data".
+        if base.lower().startswith("u_"):
+            base = f"n{base}"
         if base.lower() in _KEYWORDS:
             base = f"{base}_node"
         candidate, number = base, 1

@@ -25,6 +25,11 @@ def test_a_keyword_gets_a_suffix_in_any_case(name: str) -> None:
     assert identifiers([name.upper()]) == {name.upper(): f"{name.upper()}_node"}
 
 
+@pytest.mark.parametrize(("name", "expected"), [("u_fc", "nu_fc"), ("U_x", "nU_x"), ("us", "us")])
+def test_the_prefix_of_instances_is_theirs(name: str, expected: str) -> None:
+    assert identifiers([name]) == {name: expected}
+
+
 @pytest.mark.parametrize(
     ("names", "expected"),
     [
