@@ -36,7 +36,7 @@ module chop_add #(
   localparam int unsigned BFull    = (BSigned ? BWidth : BWidth + 1) + BShiftLeft;
   localparam int unsigned SumWidth = chop_pkg::max(AFull, BFull) + 1;
 
-  logic [Lanes*OutWidth-1:0] results;
+  logic [Lanes*SumWidth-1:0] values;
   for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
     logic signed [SumWidth-1:0] a, b, sum;
     if (ASigned) begin : gen_a_signed
@@ -54,18 +54,7 @@ module chop_add #(
     end else begin : gen_add
       assign sum = (a <<< AShiftLeft) + (b <<< BShiftLeft);
     end
-
-    chop_round_saturate #(
-      .InWidth   (SumWidth),
-      .InSigned  (1'b1),
-      .OutWidth  (OutWidth),
-      .OutSigned (OutSigned),
-      .ShiftRight(ShiftRight),
-      .Rounding  (Rounding)
-    ) u_round_saturate (
-      .data_i(sum),
-      .data_o(results[i*OutWidth +: OutWidth])
-    );
+    assign values[i*SumWidth +: SumWidth] = sum;
   end
 
   logic valid, ready;
@@ -78,16 +67,22 @@ module chop_add #(
     .ready_i(ready)
   );
 
-  chop_stream_register #(
-    .Width(Lanes * OutWidth)
-  ) u_register (
-    .clk_i  (clk_i),
-    .rst_ni (rst_ni),
-    .valid_i(valid),
-    .ready_o(ready),
-    .data_i (results),
-    .valid_o(y_valid_o),
-    .ready_i(y_ready_i),
-    .data_o (y_data_o)
+  chop_cast #(
+    .Lanes     (Lanes),
+    .InWidth   (SumWidth),
+    .InSigned  (1'b1),
+    .OutWidth  (OutWidth),
+    .OutSigned (OutSigned),
+    .ShiftRight(ShiftRight),
+    .Rounding  (Rounding)
+  ) u_cast (
+    .clk_i    (clk_i),
+    .rst_ni   (rst_ni),
+    .x_data_i (values),
+    .x_valid_i(valid),
+    .x_ready_o(ready),
+    .y_data_o (y_data_o),
+    .y_valid_o(y_valid_o),
+    .y_ready_i(y_ready_i)
   );
 endmodule

@@ -152,37 +152,32 @@ module chop_channel_affine #(
     assign biases = '0;
   end
 
-  logic [Lanes*OutWidth-1:0] results;
+  logic [Lanes*SumWidth-1:0] values;
   for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_result
     logic signed [ProductWidth-1:0] product;
     logic [SumWidth-1:0]            sum;
     assign product = products_q[i*ProductWidth +: ProductWidth];
     assign sum     = (SumWidth'(product) << ProductShift) + biases[i*SumWidth +: SumWidth];
-
-    chop_round_saturate #(
-      .InWidth   (SumWidth),
-      .InSigned  (1'b1),
-      .OutWidth  (OutWidth),
-      .OutSigned (OutSigned),
-      .ShiftRight(ShiftRight),
-      .ShiftLeft (ShiftLeft),
-      .Rounding  (Rounding)
-    ) u_round_saturate (
-      .data_i(sum),
-      .data_o(results[i*OutWidth +: OutWidth])
-    );
+    assign values[i*SumWidth +: SumWidth] = sum;
   end
 
-  chop_stream_register #(
-    .Width(Lanes * OutWidth)
-  ) u_register (
-    .clk_i  (clk_i),
-    .rst_ni (rst_ni),
-    .valid_i(product_valid_q),
-    .ready_o(result_ready),
-    .data_i (results),
-    .valid_o(y_valid_o),
-    .ready_i(y_ready_i),
-    .data_o (y_data_o)
+  chop_cast #(
+    .Lanes     (Lanes),
+    .InWidth   (SumWidth),
+    .InSigned  (1'b1),
+    .OutWidth  (OutWidth),
+    .OutSigned (OutSigned),
+    .ShiftRight(ShiftRight),
+    .ShiftLeft (ShiftLeft),
+    .Rounding  (Rounding)
+  ) u_cast (
+    .clk_i    (clk_i),
+    .rst_ni   (rst_ni),
+    .x_data_i (values),
+    .x_valid_i(product_valid_q),
+    .x_ready_o(result_ready),
+    .y_data_o (y_data_o),
+    .y_valid_o(y_valid_o),
+    .y_ready_i(y_ready_i)
   );
 endmodule

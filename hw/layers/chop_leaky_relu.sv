@@ -29,7 +29,7 @@ module chop_leaky_relu #(
   localparam int unsigned XWidth     = InSigned ? InWidth : InWidth + 1;
   localparam int unsigned ValueWidth = XWidth + SlopeShift;
 
-  logic [Lanes*OutWidth-1:0] results;
+  logic [Lanes*ValueWidth-1:0] values;
   for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
     logic signed [XWidth-1:0]     x;
     logic signed [ValueWidth-1:0] value;
@@ -39,31 +39,26 @@ module chop_leaky_relu #(
       assign x = {1'b0, x_data_i[i*InWidth +: InWidth]};
     end
     assign value = x[XWidth-1] ? ValueWidth'(x) : ValueWidth'(x) <<< SlopeShift;
-
-    chop_round_saturate #(
-      .InWidth   (ValueWidth),
-      .InSigned  (1'b1),
-      .OutWidth  (OutWidth),
-      .OutSigned (OutSigned),
-      .ShiftRight(ShiftRight),
-      .ShiftLeft (ShiftLeft),
-      .Rounding  (Rounding)
-    ) u_round_saturate (
-      .data_i(value),
-      .data_o(results[i*OutWidth +: OutWidth])
-    );
+    assign values[i*ValueWidth +: ValueWidth] = value;
   end
 
-  chop_stream_register #(
-    .Width(Lanes * OutWidth)
-  ) u_register (
-    .clk_i  (clk_i),
-    .rst_ni (rst_ni),
-    .valid_i(x_valid_i),
-    .ready_o(x_ready_o),
-    .data_i (results),
-    .valid_o(y_valid_o),
-    .ready_i(y_ready_i),
-    .data_o (y_data_o)
+  chop_cast #(
+    .Lanes     (Lanes),
+    .InWidth   (ValueWidth),
+    .InSigned  (1'b1),
+    .OutWidth  (OutWidth),
+    .OutSigned (OutSigned),
+    .ShiftRight(ShiftRight),
+    .ShiftLeft (ShiftLeft),
+    .Rounding  (Rounding)
+  ) u_cast (
+    .clk_i    (clk_i),
+    .rst_ni   (rst_ni),
+    .x_data_i (values),
+    .x_valid_i(x_valid_i),
+    .x_ready_o(x_ready_o),
+    .y_data_o (y_data_o),
+    .y_valid_o(y_valid_o),
+    .y_ready_i(y_ready_i)
   );
 endmodule

@@ -23,37 +23,32 @@ module chop_relu #(
     $error("chop_relu: Lanes must be >= 1");
   end
 
-  logic [Lanes*OutWidth-1:0] results;
+  logic [Lanes*InWidth-1:0] values;
   for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
     logic [InWidth-1:0] x, value;
     assign x     = x_data_i[i*InWidth +: InWidth];
     assign value = (InSigned && x[InWidth-1]) ? '0 : x;
-
-    // The sign bit of the value is zero, so its range is that of an unsigned number.
-    chop_round_saturate #(
-      .InWidth   (InWidth),
-      .InSigned  (1'b0),
-      .OutWidth  (OutWidth),
-      .OutSigned (OutSigned),
-      .ShiftRight(ShiftRight),
-      .ShiftLeft (ShiftLeft),
-      .Rounding  (Rounding)
-    ) u_round_saturate (
-      .data_i(value),
-      .data_o(results[i*OutWidth +: OutWidth])
-    );
+    assign values[i*InWidth +: InWidth] = value;
   end
 
-  chop_stream_register #(
-    .Width(Lanes * OutWidth)
-  ) u_register (
-    .clk_i  (clk_i),
-    .rst_ni (rst_ni),
-    .valid_i(x_valid_i),
-    .ready_o(x_ready_o),
-    .data_i (results),
-    .valid_o(y_valid_o),
-    .ready_i(y_ready_i),
-    .data_o (y_data_o)
+  // The sign bit of a value is zero, so its range is that of an unsigned number.
+  chop_cast #(
+    .Lanes     (Lanes),
+    .InWidth   (InWidth),
+    .InSigned  (1'b0),
+    .OutWidth  (OutWidth),
+    .OutSigned (OutSigned),
+    .ShiftRight(ShiftRight),
+    .ShiftLeft (ShiftLeft),
+    .Rounding  (Rounding)
+  ) u_cast (
+    .clk_i    (clk_i),
+    .rst_ni   (rst_ni),
+    .x_data_i (values),
+    .x_valid_i(x_valid_i),
+    .x_ready_o(x_ready_o),
+    .y_data_o (y_data_o),
+    .y_valid_o(y_valid_o),
+    .y_ready_i(y_ready_i)
   );
 endmodule
