@@ -126,8 +126,8 @@ class Accelerator:
 
         `stall_probability`: of each port to pause in a cycle; `check_streams` compares every
         internal stream too, and names the first node, sample and element that differs; `waves`
-        keeps a trace in the folder. Fewer than 16 samples are repeated up to that number, to measure
-        the interval; only the outputs of those given are returned.
+        keeps a trace in the folder. Fewer than 16 samples are repeated up to that number, to
+        measure the interval; only the outputs of those given are returned.
         """
         from chop.sim.simulate import SimulationOptions, simulate_design
 
