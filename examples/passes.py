@@ -61,7 +61,7 @@ for weight_width in (4, 8):
     candidate = quantize_transform_pass(graph, config)
 
 candidate = add_hardware_metadata_analysis_pass(candidate, {"target_initiation_interval": 16})
-candidate = report_graph_analysis_pass(candidate, None)
+candidate = report_graph_analysis_pass(candidate, {"show": True})
 
 emitted = {"project_dir": "build/jsc_by_hand"}
 for emit in (
