@@ -15,7 +15,7 @@ from tests.ops.designs import scheduled as with_random_foldings
 
 # Another seed draws other formats, foldings and inputs: CHOP_TEST_SEED=7 make test
 SEED = int(os.environ.get("CHOP_TEST_SEED", "0"))
-_VARIANTS = 4
+_VARIANTS = 3
 _CALIBRATION_SAMPLES = 32
 
 

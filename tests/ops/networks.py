@@ -33,7 +33,8 @@ class Network(nn.Module):
     def __init__(self, steps: Sequence[Step], outputs: Sequence[int]) -> None:
         super().__init__()
         self.steps = list(steps)
-        self.layers = nn.ModuleList({id(s.call): s.call for s in steps if _is_layer(s)}.values())  # type: ignore[misc]
+        layers = [step.call for step in steps if isinstance(step.call, nn.Module)]
+        self.layers = nn.ModuleList(dict.fromkeys(layers))
         self.outputs = list(outputs)
 
     def run(self, *inputs: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -160,7 +161,3 @@ def _norm(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
 def _cast(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     format = Fixed(rng.randint(2, 12), rng.randint(-1, 8), rng.random() < 0.7)
     return Cast(format, rng.choice(list(Rounding)))
-
-
-def _is_layer(step: Step) -> bool:
-    return isinstance(step.call, nn.Module)

@@ -28,7 +28,9 @@ from tests.ops.rtl_checks import header_of, lint, simulation_faults, yosys_log
 
 Outputs = tuple[torch.Tensor, ...]
 
-CASES = [(op, case) for op in operators() for case in op.cases()]
+with torch.random.fork_rng():
+    torch.manual_seed(0)
+    CASES = [(op, case) for op in operators() for case in op.cases()]
 CASE_IDS = [f"{op.name}-{case.label}" for op, case in CASES]
 OPERATOR_IDS = [op.name for op in operators()]
 

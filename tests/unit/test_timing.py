@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -17,7 +18,7 @@ GAPS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
 
 
 def _times(gaps: Sequence[int]) -> list[int]:
-    return np.cumsum([0, *gaps[1:]]).tolist()
+    return list(itertools.accumulate([0, *gaps[1:]]))
 
 
 @dataclass(slots=True)
