@@ -14,7 +14,7 @@ from torch import fx, nn
 
 from chop.errors import CaptureError
 
-__all__ = ["capture", "evaluating", "source_line"]
+__all__ = ["capture", "evaluating", "short_trace", "source_line"]
 
 # Names whose result has a shape, or leaves the tensor world, depending on the data.
 _DATA_DEPENDENT = {
@@ -83,6 +83,12 @@ def source_line(node: fx.Node) -> str:
     """Returns "file.py:12" of the call that made the node, or "" when it is not known."""
     found = [m for m in _FRAME.finditer(node.stack_trace or "") if _is_foreign(m["file"])]
     return f"{_short(found[-1]['file'])}:{found[-1]['line']}" if found else ""
+
+
+def short_trace(node: fx.Node) -> str | None:
+    """Returns the node's stack trace cut down to its source line, without the path of the file."""
+    file, _, line = source_line(node).rpartition(":")
+    return f'File "{file}", line {line}, in forward\n  ' if file else None
 
 
 @contextmanager

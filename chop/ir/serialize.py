@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from chop.errors import DataError
+from chop.ir.capture import short_trace
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import KEY
 
@@ -39,7 +40,7 @@ def save_graph(graph: MaseGraph, path: Path) -> None:
             node.target,
             _refer(node.args),
             _refer(node.kwargs),
-            node.stack_trace,
+            short_trace(node),
             node.meta.get(KEY),
         )
         for node in graph.fx_graph.nodes
