@@ -67,7 +67,7 @@ class Simulation:
 
     `outputs` are the RTL's own results, dequantised, as `Accelerator.predict` gives them;
     `mismatches` counts the elements that differ from the integer reference. The measured interval
-    is the mean distance between samples once the pipeline is full (only meaningful without stalls);
+    is the mean distance between samples once the queues are full (only meaningful without stalls);
     latency is from the first input to the first output handshake.
     """
 
@@ -307,10 +307,14 @@ def _named(graph: MaseGraph, inputs: Inputs) -> dict[str, torch.Tensor]:
 
 
 def _interval(sample_cycles: Ints) -> float:
-    """Returns the mean distance of the samples in the last quarter of the run.
+    """Returns the mean distance of samples once the queues are full.
 
-    Before, the queues still fill: the source is not held back to the interval yet.
+    That is the mean over one period where the second half of the run is periodic (branches of a
+    graph may finish turn and turn about), else, under stalls, over that half.
     """
-    last = len(sample_cycles) - 1
-    start = last * 3 // 4
-    return float(sample_cycles[last] - sample_cycles[start]) / (last - start)
+    distances = np.diff(sample_cycles)
+    steady = distances[len(distances) // 2 :]
+    for period in range(1, len(steady) // 2 + 1):
+        if np.array_equal(steady[period:], steady[:-period]):
+            return float(steady[:period].mean())
+    return float(steady.mean())
