@@ -157,7 +157,7 @@ class Accelerator:
             mismatches=run.mismatches,
             first_mismatch=run.first_mismatch,
             cycles=run.cycles,
-            initiation_interval=_interval(run.sample_cycles),
+            initiation_interval=run.initiation_interval,
             ideal_initiation_interval=self.manifest.ideal_initiation_interval,
             predicted_initiation_interval=self.manifest.predicted_initiation_interval,
             latency_cycles=run.first_output_cycle - run.first_input_cycle,
@@ -304,17 +304,3 @@ def _named(graph: MaseGraph, inputs: Inputs) -> dict[str, torch.Tensor]:
         if not isinstance(x, torch.Tensor):
             raise ShapeError(f"input '{name}' must be a torch.Tensor, got {type(x).__name__}")
     return dict(zip(names, tensors, strict=True))
-
-
-def _interval(sample_cycles: Ints) -> float:
-    """Returns the mean distance of samples once the queues are full.
-
-    That is the mean over one period where the second half of the run is periodic (branches of a
-    graph may finish turn and turn about), else, under stalls, over that half.
-    """
-    distances = np.diff(sample_cycles)
-    steady = distances[len(distances) // 2 :]
-    for period in range(1, len(steady) // 2 + 1):
-        if np.array_equal(steady[period:], steady[:-period]):
-            return float(steady[:period].mean())
-    return float(steady.mean())

@@ -8,11 +8,19 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-__all__ = ["DesignReport", "StreamReport", "WrongElement", "read_design_report", "vector_beats"]
+__all__ = [
+    "DesignReport",
+    "StreamReport",
+    "WrongElement",
+    "read_design_report",
+    "steady_interval",
+    "vector_beats",
+]
 
 Design = Mapping[str, Any]
 
@@ -154,11 +162,22 @@ class DesignReport:
 
     @property
     def interval(self) -> float:
-        """Mean cycles between samples at the outputs; NaN for fewer than two samples."""
-        cycles = self.sample_cycles
-        if len(cycles) < 2:
-            return math.nan
-        return (cycles[-1] - cycles[0]) / (len(cycles) - 1)
+        """Cycles between samples at the outputs once the queues are full."""
+        return steady_interval(self.sample_cycles)
+
+
+def steady_interval(sample_cycles: Sequence[int]) -> float:
+    """Returns the mean distance of samples once the queues are full; NaN for fewer than two.
+
+    That is the mean over one period where the second half of the run is periodic (the branches of a
+    graph may finish turn and turn about), else, under stalls, over that half.
+    """
+    distances = [after - before for before, after in pairwise(sample_cycles)]
+    steady = distances[len(distances) // 2 :]
+    for period in range(1, len(steady) // 2 + 1):
+        if steady[period:] == steady[:-period]:
+            return sum(steady[:period]) / period
+    return sum(steady) / len(steady) if steady else math.nan
 
 
 def vector_beats(path: Path) -> int:

@@ -16,7 +16,7 @@ from chop.formats.rounding import Ints
 from chop.ir.manifest import Manifest, StreamEntry
 from chop.ir.stream import hex_to_beats
 from chop.sim.build import Build, RunnerError, build
-from chop.sim.report import DesignReport
+from chop.sim.report import DesignReport, steady_interval
 from chop.sim.runner import RunFolders, RunOptions, check_roms, deadlock_limit, run, sources
 from chop.sim.testbench import write_batch_testbench, write_vectors
 
@@ -97,6 +97,11 @@ class SimulationRun:
     waiting: tuple[str, ...]
     build_seconds: float
     run_seconds: float
+
+    @property
+    def initiation_interval(self) -> float:
+        """Cycles between samples once the queues are full; NaN for fewer than two samples."""
+        return steady_interval(self.sample_cycles.tolist())
 
     @property
     def passed(self) -> bool:
