@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +52,9 @@ def choose_foldings(
     sample, LUTs as the tie-break). Raises ConfigError when the options cannot be met.
     """
     candidates = {unit.node: _candidates(unit, options) for unit in dataflow.units}
-    _check_names(dataflow, options.lanes)
-    interval = _interval(candidates, options)
+    _check_names(dataflow, options)
+    pinned = {unit.node for unit in dataflow.units if _wanted(unit, options)}
+    interval = _interval(candidates, options, pinned)
     chosen = {name: _cheapest(found, interval) for name, found in candidates.items()}
     floor = max((min(f.cycles for f in found) for found in chosen.values()), default=1)
     states = [_Partial({}, {}, 0, 0)]
@@ -75,20 +76,22 @@ def choose_foldings(
 
 def _candidates(unit: Unit, options: HardwareOptions) -> tuple[Folding, ...]:
     found = unit.op.foldings(unit.site)
-    wanted = options.lanes.get(unit.node)
+    wanted = _wanted(unit, options)
     if wanted is None:
         return found
     for what, value, possible in (
         ("in_lanes", wanted[0], {f.in_lanes for f in found}),
         ("out_lanes", wanted[1], {f.out_lanes for f in found}),
     ):
-        if value not in possible:
+        if value is not None and value not in possible:
             last, *rest = sorted(possible, reverse=True)
             listed = f"{', '.join(map(str, sorted(rest)))} or {last}" if rest else str(last)
             raise ConfigError(
                 f"node '{unit.node}': {what} must divide {last}, got {value}; use {listed}"
             )
-    pinned = tuple(f for f in found if (f.in_lanes, f.out_lanes) == tuple(wanted))
+    pinned = tuple(
+        f for f in found if wanted[0] in (None, f.in_lanes) and wanted[1] in (None, f.out_lanes)
+    )
     if not pinned:
         raise ConfigError(
             f"node '{unit.node}': in_lanes and out_lanes must be equal for "
@@ -97,17 +100,25 @@ def _candidates(unit: Unit, options: HardwareOptions) -> tuple[Folding, ...]:
     return pinned
 
 
-def _check_names(dataflow: Dataflow, lanes: Mapping[str, tuple[int, int]]) -> None:
+def _wanted(unit: Unit, options: HardwareOptions) -> tuple[int | None, int | None] | None:
+    """Returns the lanes asked for a unit, by its node or by the path of its module."""
+    return options.lanes.get(unit.node) or options.lanes.get(unit.path)
+
+
+def _check_names(dataflow: Dataflow, options: HardwareOptions) -> None:
     names = [unit.node for unit in dataflow.units]
-    for name in lanes:
-        if name not in names:
+    paths = {unit.path for unit in dataflow.units}
+    for name in options.lanes:
+        if name not in names and name not in paths:
             raise ConfigError(
                 f"hardware.lanes: no node '{name}' with hardware of its own; "
                 f"use one of {', '.join(names)}"
             )
 
 
-def _interval(candidates: Mapping[str, tuple[Folding, ...]], options: HardwareOptions) -> int:
+def _interval(
+    candidates: Mapping[str, tuple[Folding, ...]], options: HardwareOptions, pinned: Set[str]
+) -> int:
     target = options.target_initiation_interval
     fewest = {name: min(f.multipliers for f in found) for name, found in candidates.items()}
     budget = options.max_multipliers
@@ -116,7 +127,7 @@ def _interval(candidates: Mapping[str, tuple[Folding, ...]], options: HardwareOp
         return _fastest(candidates, budget)
     for name, found in candidates.items():
         least = min(f.cycles for f in found)
-        if least > target and name not in options.lanes:
+        if least > target and name not in pinned:
             raise ConfigError(
                 f"hardware: node '{name}' takes at least {least} cycles, more than "
                 f"target_initiation_interval = {target}; use {least} or more"

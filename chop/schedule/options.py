@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 __all__ = ["HardwareOptions"]
+
+
+_LANES = ("in_lanes", "out_lanes")
+
+
+def _lanes(value: object) -> object:
+    if isinstance(value, int):
+        return (value, value)
+    if isinstance(value, Mapping):
+        if not value or set(value) - set(_LANES):
+            raise ValueError(f"takes in_lanes and out_lanes, got {dict(value)!r}")
+        return tuple(value.get(name) for name in _LANES)
+    return value
+
+
+# None: left to the scheduler.
+Lanes = Annotated[tuple[int | None, int | None], BeforeValidator(_lanes)]
 
 
 class HardwareOptions(BaseModel):
@@ -15,13 +32,15 @@ class HardwareOptions(BaseModel):
 
     `target_initiation_interval`: cycles per sample that no layer may exceed; `max_multipliers`: the
     budget within which the interval is made as short as possible. With neither, the budget is 64.
-    `lanes`: node -> [in, out] lanes, overriding both. `rounding` is the design's one mode.
+    `lanes` overrides both for a node (or the path of a module): [in, out], a table of `in_lanes`
+    and `out_lanes` of which one may be left out, or one number for both. `rounding` is the design's
+    one mode.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     target_initiation_interval: int | None = Field(default=None, ge=1)
     max_multipliers: int | None = Field(default=None, ge=1)
-    lanes: Mapping[str, tuple[int, int]] = Field(default_factory=dict)
+    lanes: Mapping[str, Lanes] = Field(default_factory=dict)
     rom_style: Literal["auto", "logic", "distributed", "block"] = "auto"
     rounding: Literal["half_up", "floor", "half_even"] = "half_up"

@@ -25,11 +25,13 @@ __all__ = ["Dataflow", "Unit", "dataflow_of", "output_names"]
 class Unit:
     """One instance of an operator's hardware.
 
-    `node` names it and its site; `result` is the node whose tensor its stream carries (the cast
-    that it absorbed, or itself); `sources` are the stream names that it reads.
+    `node` names it and its site, `path` is that of the module it calls ("": none); `result` is the
+    node whose tensor its stream carries (the cast that it absorbed, or itself); `sources` are the
+    stream names that it reads.
     """
 
     node: str
+    path: str
     result: str
     op: Op[Any]
     site: Site[Any]
@@ -117,13 +119,14 @@ def output_names(graph: MaseGraph) -> tuple[str, ...]:
 def _unit(node: fx.Node, sources: tuple[str, ...]) -> Unit:
     common, site = common_of(node), site_of(node)
     op = operator(common.operator)
+    path = str(node.target) if node.op == "call_module" else ""
     users = list(node.users)
     follower = common_of(users[0]) if len(users) == 1 else None
     if op.absorbs_cast and follower and isinstance(follower.attributes, CastAttributes):
         rounding = follower.attributes.rounding
         site = replace(site, rounding=rounding, output=follower.output)
-        return Unit(node.name, users[0].name, op, site, sources)
-    return Unit(node.name, node.name, op, site, sources)
+        return Unit(node.name, path, users[0].name, op, site, sources)
+    return Unit(node.name, path, node.name, op, site, sources)
 
 
 def _on_host(node: fx.Node, inputs: dict[str, TensorType], name: str) -> bool:

@@ -113,6 +113,27 @@ def test_lanes_given_are_the_lanes_built(graphs: dict[tuple[int, ...], MaseGraph
         assert {name: built[name] for name in lanes} == lanes
 
 
+@pytest.mark.parametrize(
+    ("lanes", "built"),
+    [
+        ({"linear_4": {"in_lanes": 8, "out_lanes": 5}}, (8, 5)),
+        ({"linear_4": {"in_lanes": 16}}, (16, None)),
+        ({"linear_4": {"out_lanes": 5}}, (None, 5)),
+        ({"linear_4": 2}, (2, 2)),
+        # The path of the module.
+        ({"4": [4, 10]}, (4, 10)),
+    ],
+)
+def test_lanes_may_be_given_in_several_ways(
+    graphs: dict[tuple[int, ...], MaseGraph],
+    lanes: dict[str, Any],
+    built: tuple[int | None, int | None],
+) -> None:
+    layer = _manifest(graphs[DIGITS], {"lanes": lanes}).layers[-1]
+    for wanted, found in zip(built, (layer.in_lanes, layer.out_lanes), strict=True):
+        assert wanted in (None, found)
+
+
 def test_scheduling_twice_changes_nothing(graphs: dict[tuple[int, ...], MaseGraph]) -> None:
     graph = graphs[DIGITS].copy()
     options = {"target_initiation_interval": 32}
@@ -150,6 +171,11 @@ def test_a_reshape_and_a_cast_in_a_layer_have_no_hardware_of_their_own() -> None
             {"lanes": {"relu_1": (1, 2)}},
             "node 'relu_1': in_lanes and out_lanes must be equal for 'relu', got 1 and 2; "
             "use one number for both",
+        ),
+        (
+            {"lanes": {"linear_4": {"lanes": 2}}},
+            "pass 'add_hardware_metadata': 'lanes.linear_4' takes in_lanes and out_lanes, "
+            "got {'lanes': 2}",
         ),
         (
             {"lanes": {"linear_9": (1, 1)}},

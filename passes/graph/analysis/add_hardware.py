@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from pydantic import ConfigDict
-
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import Cost, Folding, HardwareMeta, update
 from chop.ops.base import RomOptions
@@ -16,21 +14,13 @@ from chop.schedule.options import HardwareOptions
 from chop.schedule.plan import Plan, make_plan
 from chop.schedule.units import Dataflow, dataflow_of
 
-__all__ = ["HardwareArguments", "add_hardware_metadata_analysis_pass", "planned_metadata"]
+__all__ = ["add_hardware_metadata_analysis_pass", "planned_metadata"]
 
 _NO_HARDWARE = Folding(0, 0, 0, 0)
 
 
-class HardwareArguments(HardwareOptions):
-    """The same keys as the table [hardware]."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-@analysis_pass("add_hardware_metadata", HardwareArguments, ("add_common_metadata",))
-def add_hardware_metadata_analysis_pass(
-    graph: MaseGraph, arguments: HardwareArguments
-) -> MaseGraph:
+@analysis_pass("add_hardware_metadata", HardwareOptions, ("add_common_metadata",))
+def add_hardware_metadata_analysis_pass(graph: MaseGraph, arguments: HardwareOptions) -> MaseGraph:
     """Schedules the design; `info["add_hardware_metadata"]` holds its interval and latency.
 
     Raises ConfigError when the options cannot be met, UnsupportedOpError for a node in floating
@@ -69,7 +59,7 @@ def planned_metadata(graph: MaseGraph, dataflow: Dataflow, plan: Plan) -> dict[s
     return found
 
 
-def _report(interval: int, plan: Plan, arguments: HardwareArguments) -> Mapping[str, Any]:
+def _report(interval: int, plan: Plan, arguments: HardwareOptions) -> Mapping[str, Any]:
     return {
         "initiation_interval": interval,
         "latency_cycles": plan.latency_cycles,
