@@ -177,13 +177,12 @@ def _simulation_rows(
 
 def _synthesis_rows(report: SynthesisReport) -> list[tuple[str, str]]:
     fmax = "-" if report.fmax_mhz is None else f"{report.fmax_mhz:.1f} MHz"
-    return [
-        (
-            report.target,
-            f"{report.luts:,} LUT, {report.ffs:,} FF, {report.dsps:,} DSP, {report.brams:,} BRAM",
-        ),
-        ("Fmax", f"{fmax} ({report.fmax_note})"),
-    ]
+    counts = f"{report.luts:,} LUT, {report.ffs:,} FF, {report.dsps:,} DSP, {report.brams:,} BRAM"
+    rows = [(report.target, counts), ("Fmax", f"{fmax} ({report.fmax_note})")]
+    if not report.fits:
+        over = [f"{share:.0%} of the {n}" for n, share in report.utilisation.items() if share > 1]
+        rows.append(("does not fit", f"{report.device}: {', '.join(over)}"))
+    return rows
 
 
 def print_summary(title: str, rows: Iterable[tuple[str, str]]) -> None:

@@ -53,6 +53,11 @@ class SynthesisReport:
     seconds: float
 
     @property
+    def fits(self) -> bool:
+        """Whether the device has enough of everything."""
+        return all(share <= 1 for share in self.utilisation.values())
+
+    @property
     def utilisation(self) -> Mapping[str, float]:
         """Returns the share of the device, 0..1, of luts, ffs, dsps and brams."""
         have = self.capacity
@@ -183,7 +188,8 @@ def synthesize_design(
         timeout_seconds: of each tool.
 
     Raises ConfigError for an unknown target, DataError for a folder that is not a whole design,
-    VerifyError when the design does not fit the device and ToolError when a tool fails.
+    VerifyError when a design that is to be placed and routed does not fit the device, and ToolError
+    when a tool fails. A design that is only counted may be larger than the device (`fits`).
     """
     device = find_target(target)
     manifest = Manifest.load(directory)
@@ -195,7 +201,8 @@ def synthesize_design(
     run_tool(resources_command(device), cwd=directory, timeout=timeout_seconds)
     cells = read_cells(out / "stat.json")[manifest.top]
     used = count_resources(device.family, cells)
-    _check_capacity(manifest, device, used)
+    if place_and_route and device.router is not None:
+        _check_capacity(manifest, device, used)
     timing = _Timing(None, "place and route was not asked for")
     if place_and_route:
         timing = _route(device, directory, cells, timeout_seconds)

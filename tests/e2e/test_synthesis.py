@@ -196,10 +196,47 @@ def test_a_design_that_does_not_fit_is_refused(tmp_path: Path) -> None:
         "target 'ecp5-25k': design 'products' needs 30 dsps of 28 (2 too many); "
         "lower max_multipliers or use target 'ecp5-45k'"
     )
+    # What is only counted may be too large.
+    counted = synthesize_design(folder, "ecp5-25k", place_and_route=False)
+    assert (counted.dsps, counted.fits) == (30, False)
     report = synthesize_design(folder, "ecp5-45k", place_and_route=False)
+    assert report.fits
     assert (report.dsps, report.fmax_mhz) == (30, None)
     assert report.fmax_note == "place and route was not asked for"
     assert not (folder / "synth/results/ecp5-45k/timing.json").exists()
+
+
+_SUM = """
+module sum (
+  input  logic        clk_i,
+  input  logic        rst_ni,
+  input  logic [63:0] x_data_i,
+  input  logic        x_valid_i,
+  output logic        x_ready_o,
+  output logic [63:0] y_data_o,
+  output logic        y_valid_o,
+  input  logic        y_ready_i
+);
+  logic signed [15:0] a, b, c, d;
+  logic signed [17:0] total;
+  assign x_ready_o = y_ready_i;
+  assign y_valid_o = x_valid_i && rst_ni;
+  always_ff @(posedge clk_i) begin
+    a <= $signed(x_data_i[7:0]) * $signed(x_data_i[15:8]);
+    b <= $signed(x_data_i[23:16]) * $signed(x_data_i[31:24]);
+    c <= $signed(x_data_i[39:32]) * $signed(x_data_i[47:40]);
+    d <= $signed(x_data_i[55:48]) * $signed(x_data_i[63:56]);
+    total <= 18'(a) + 18'(b) + 18'(c) + 18'(d);
+  end
+  assign y_data_o = 64'(total);
+endmodule
+"""
+
+
+@pytest.mark.parametrize("target", ["ecp5-85k", "ice40-up5k", "xc7", "xcup"])
+def test_no_product_of_a_sum_is_lost(target: str, tmp_path: Path) -> None:
+    folder = _one_module(tmp_path, "sum", _SUM, 4, 16)
+    assert synthesize_design(folder, target, place_and_route=False).dsps == 4
 
 
 def test_ice40_has_a_clock_where_there_is_no_dsp(tmp_path: Path) -> None:
