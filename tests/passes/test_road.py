@@ -138,3 +138,13 @@ def test_the_emitted_design_computes_what_the_graph_says(tmp_path: Path) -> None
         # PyTorch's own run of the quantised graph: exact in float64.
         assert torch.equal(mg.model.double()(x.double()), expected)
         mg.model.float()
+
+
+def test_a_graph_quantised_after_its_schedule_is_scheduled_anew(tmp_path: Path) -> None:
+    scheduled_graph = scheduled(quantize_transform_pass(branches(), SPACE[1]))
+    again = quantize_transform_pass(scheduled_graph, SPACE[0])
+    emit_verilog_top_transform_pass(again, {"project_dir": tmp_path / "again"})
+    direct = quantize_transform_pass(branches(), SPACE[0])
+    emit_verilog_top_transform_pass(direct, {"project_dir": tmp_path / "direct" / "again"})
+    texts = [p / "rtl/top.sv" for p in (tmp_path / "again", tmp_path / "direct" / "again")]
+    assert texts[0].read_bytes() == texts[1].read_bytes()

@@ -12,7 +12,7 @@ import jinja2
 
 from chop.ir.graph import MaseGraph
 from chop.ir.manifest import LayerEntry, Manifest
-from chop.ir.meta import common_of, hardware_of
+from chop.ir.meta import common_of, hardware_of, meta_of
 from chop.ops.base import RomOptions
 from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
 from chop.schedule.netlist import Netlist, build_netlist
@@ -62,7 +62,8 @@ class Design:
 
 def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design:
     """Returns the design of a graph; one that has no schedule gets the default one."""
-    if "add_hardware_metadata" not in graph.history:
+    # Not by the history: a transform after that pass has dropped its metadata.
+    if any(meta_of(node).hardware is None for node in graph.fx_graph.nodes):
         graph = add_hardware_metadata_analysis_pass(graph, None)
     report = graph.info["add_hardware_metadata"]
     dataflow = dataflow_of(graph)
