@@ -227,7 +227,6 @@ def compile(
             graph = resolve(name)(
                 graph, _completed(name, arguments, graph, parsed, calibration_inputs)
             )
-    graph = resolve("add_software_metadata")(graph)
     graph = resolve("add_hardware_metadata")(graph, parsed.hardware)
     return _emit(graph, parsed, None if out_dir is None else Path(out_dir))
 

@@ -14,6 +14,7 @@ from chop.flows.prepare import prepare_job
 from chop.flows.progress import Progress
 from chop.flows.report import JobReport
 from chop.flows.simulate import run_simulation
+from chop.ir.files import write_text
 from chop.synth.targets import find_target
 from chop.tools import find_tool
 
@@ -73,8 +74,4 @@ def _require_tools(config: Config) -> None:
 
 
 def _write_report(report: JobReport) -> None:
-    path = run_directory(report.name) / "report.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}")
-    temporary.write_text(report_to_json(report), encoding="utf-8")
-    temporary.replace(path)
+    write_text(run_directory(report.name) / "report.json", report_to_json(report))

@@ -58,6 +58,14 @@ class MaseGraph:
             for node in self.fx_graph.nodes
         )
 
+    def free_name(self, name: str) -> str:
+        """Returns a name for a new submodule: this one, or it with the first free number."""
+        candidate, number = name, 1
+        while hasattr(self.model, candidate):
+            number += 1
+            candidate = f"{name}_{number}"
+        return candidate
+
     def copy(self) -> MaseGraph:
         """Returns a graph that shares nothing mutable with this one; metadata comes along."""
         other = MaseGraph.__new__(MaseGraph)

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -13,6 +11,7 @@ import jinja2
 
 from chop.errors import SimulationError
 from chop.formats.rounding import Ints
+from chop.ir.files import write_text
 from chop.ir.manifest import Manifest, StreamEntry
 from chop.ir.stream import beats_to_hex
 
@@ -44,16 +43,6 @@ def _render(template: str, **values: object) -> str:
 
 def _template_text(name: str) -> str:
     return (files("chop.hw") / "templates" / name).read_text(encoding="utf-8")
-
-
-def _write(path: Path, text: str) -> None:
-    """Writes a file in one step, so that a reader never sees half of it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent)
-    with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-        file.write(text)
-    Path(name).chmod(0o644)
-    Path(name).replace(path)
 
 
 def _check_names(manifest: Manifest) -> None:
@@ -99,7 +88,7 @@ def write_testbench(manifest: Manifest, directory: Path) -> tuple[str, ...]:
     texts["tb/run.py"] = _render("tb_run.py.j2")
     texts["Makefile"] = _render("tb_Makefile.j2", design=manifest)
     for path, text in texts.items():
-        _write(directory / path, text)
+        write_text(directory / path, text)
     return tuple(sorted(texts))
 
 
@@ -114,7 +103,7 @@ def write_batch_testbench(designs: Sequence[Manifest], directory: Path) -> tuple
             raise SimulationError(f"two designs of a batch have the top '{top}'; rename one")
     texts = _bench(designs)
     for path, text in texts.items():
-        _write(directory / path, text)
+        write_text(directory / path, text)
     return tuple(directory / path for path in sorted(texts) if path.endswith((".sv", ".vlt")))
 
 
@@ -154,5 +143,5 @@ def write_vectors(
                 f"design '{manifest.name}' has no stream '{name}'; it has {', '.join(streams)}"
             )
         written.append(f"{folder}/{name}.hex")
-        _write(directory / written[-1], _stream_hex(streams[name], array))
+        write_text(directory / written[-1], _stream_hex(streams[name], array))
     return tuple(sorted(written))

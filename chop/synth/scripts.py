@@ -7,14 +7,13 @@ path below /tmp, and $readmemh reads rom/ from where the tool runs.
 from __future__ import annotations
 
 import importlib.resources
-import os
-import tempfile
 from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 
 import jinja2
 
+from chop.ir.files import write_text
 from chop.ir.manifest import Manifest
 from chop.synth.targets import TARGETS, Target
 
@@ -205,14 +204,9 @@ def write_scripts(manifest: Manifest, directory: Path) -> tuple[str, ...]:
     The same manifest gives the same bytes. `make -C synth <target>` in that folder runs a target;
     `synthesize_design` runs the same scripts.
     """
-    (directory / "synth").mkdir(parents=True, exist_ok=True)
     written = []
     for name, text in _files(manifest):
-        # Two targets may be synthesised at the same time: a name of its own, then one step.
-        handle, temporary = tempfile.mkstemp(dir=directory / "synth")
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(directory / name)
+        # In one step: two targets may be synthesised at the same time.
+        write_text(directory / name, text)
         written.append(name)
     return tuple(written)

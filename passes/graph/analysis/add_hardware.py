@@ -32,7 +32,7 @@ def add_hardware_metadata_analysis_pass(graph: MaseGraph, arguments: HardwareOpt
     planned = planned_metadata(graph, dataflow, plan)
     for node in graph.fx_graph.nodes:
         update(node, hardware=planned[node.name])
-    graph.info["add_hardware_metadata"] = _report(plan.initiation_interval, plan, arguments)
+    graph.info["add_hardware_metadata"] = _report(plan, arguments)
     return graph
 
 
@@ -59,9 +59,9 @@ def planned_metadata(graph: MaseGraph, dataflow: Dataflow, plan: Plan) -> dict[s
     return found
 
 
-def _report(interval: int, plan: Plan, arguments: HardwareOptions) -> Mapping[str, Any]:
+def _report(plan: Plan, arguments: HardwareOptions) -> Mapping[str, Any]:
     return {
-        "initiation_interval": interval,
+        "initiation_interval": plan.initiation_interval,
         "latency_cycles": plan.latency_cycles,
         "multipliers": sum(u.build.folding.multipliers for u in plan.units.values()),
         "rom_style": arguments.rom_style,

@@ -10,11 +10,11 @@ from xml.sax.saxutils import escape
 from torch import fx
 
 from chop.errors import ConfigError
+from chop.ir.files import write_text
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import HardwareMeta, common_of, meta_of
 from chop.ops.registry import operator
 from chop.passes.contract import PassArguments, analysis_pass
-from chop.passes.files import write_text
 from chop.passes.graph.analysis.layout import Box, Drawing, Point, draw_layers
 
 __all__ = ["plot_graph_analysis_pass"]

@@ -13,11 +13,11 @@ from pathlib import Path
 from torch import fx
 
 from chop.errors import ConfigError
+from chop.ir.files import write_text
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, HardwareMeta, SoftwareMeta, common_of, meta_of
 from chop.ir.tensor_type import TensorType
 from chop.passes.contract import PassArguments, analysis_pass
-from chop.passes.files import write_text
 
 __all__ = ["Row", "report_graph_analysis_pass"]
 

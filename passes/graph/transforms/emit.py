@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pydantic import Field
 
+from chop.ir.files import write_text
 from chop.ir.graph import MaseGraph
 from chop.ir.stream import beats_to_hex, stream_order
 from chop.ops.annotate import run_in_integers
 from chop.passes.contract import PassArguments, transform_pass
-from chop.passes.files import write_text
 from chop.passes.graph.transforms.emitted import Design, design_of, library_sources
 from chop.sim.testbench import write_testbench, write_vectors
 from chop.synth.scripts import write_scripts

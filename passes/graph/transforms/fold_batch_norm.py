@@ -87,11 +87,9 @@ def _absorb(
     op = operator(common_of(node).operator)
     done = op.fold_before(layer, scale, shift) if before else op.fold_after(layer, scale, shift)
     if done and keep:
-        target = f"{node.name}_folded"
-        while hasattr(graph.model, target):
-            target += "_"
         # A layer that is read elsewhere too keeps its other use as it was.
-        target = str(node.target) if graph.readers(str(node.target)) == 1 else target
+        alone = graph.readers(str(node.target)) == 1
+        target = str(node.target) if alone else graph.free_name(f"{node.name}_folded")
         graph.model.add_submodule(target, layer)
         node.target = target
     return done

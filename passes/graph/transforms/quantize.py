@@ -239,7 +239,7 @@ class _Quantizer:
         self, source: fx.Node, format: Fixed, name: str, readers: list[fx.Node]
     ) -> None:
         graph = self._graph
-        target = _free_name(graph, name)
+        target = graph.free_name(name)
         graph.model.add_submodule(target, Cast(format, self._rounding, inserted=True))
         with graph.fx_graph.inserting_after(source):
             cast = graph.fx_graph.create_node("call_module", target, (source,), name=name)
@@ -256,7 +256,7 @@ class _Quantizer:
     ) -> None:
         formats = self._parameter_formats(node, layer, config)
         alone = node.op == "call_module" and self._graph.readers(str(node.target)) == 1
-        target = str(node.target) if alone else _free_name(self._graph, f"{node.name}_layer")
+        target = str(node.target) if alone else self._graph.free_name(f"{node.name}_layer")
         module = QuantizedLayer(name, layer, formats, self._rounding)
         self._graph.model.add_submodule(target, module)
         (source,) = data_inputs(node)
@@ -356,14 +356,6 @@ def _drop_unread_constants(graph: MaseGraph) -> None:
     for node in reversed(list(graph.fx_graph.nodes)):
         if common_of(node).operator == "constant" and not node.users:
             graph.fx_graph.erase_node(node)
-
-
-def _free_name(graph: MaseGraph, name: str) -> str:
-    candidate, number = name, 1
-    while hasattr(graph.model, candidate):
-        number += 1
-        candidate = f"{name}_{number}"
-    return candidate
 
 
 def _layer_config(key: str, entry: Any) -> LayerConfig:

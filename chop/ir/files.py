@@ -1,4 +1,4 @@
-"""Files that passes write."""
+"""How text files are written: whole or not at all."""
 
 from __future__ import annotations
 
