@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
 from chop.errors import FormatError
+from chop.formats.base import Format, Options
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half, shift_right
 
-__all__ = ["Fixed", "covering"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Fixed", "covering", "round_to_integers"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fixed:
+class Fixed(Format):
     """A fixed-point format; `frac_width` may be negative or larger than `width`.
 
     Raises FormatError when width is not in 1..62.
@@ -23,6 +28,11 @@ class Fixed:
     width: int
     frac_width: int
     signed: bool = True
+
+    kind: ClassVar[str] = "fixed"
+    summary: ClassVar[str] = "fixed point: k * 2^-frac_width, k an integer of width bits"
+    options: ClassVar[frozenset[str]] = frozenset({"width", "frac_width", "signed"})
+    hardware: ClassVar[frozenset[str]] = frozenset({"weight", "bias", "data"})
 
     def __post_init__(self) -> None:
         if not 1 <= self.width <= MAX_BITS:
@@ -33,6 +43,32 @@ class Fixed:
 
     def __str__(self) -> str:
         return f"{'s' if self.signed else 'u'}{self.width}.{self.frac_width}"
+
+    @classmethod
+    def fit(cls, values: Floats, options: Options) -> Fixed:
+        from chop.formats.calibrate import choose_fixed
+
+        width = options.width or 8
+        if options.frac_width is not None:
+            return cls(width, options.frac_width, options.signed)
+        return choose_fixed(values, width, options.signed, options.most_frac_width).format
+
+    @property
+    def bits(self) -> float:
+        return self.width
+
+    @property
+    def carrier(self) -> Fixed:
+        return self
+
+    def quantize(
+        self, x: torch.Tensor, rounding: Rounding
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        scaled = x * 2.0**self.frac_width
+        inside = (scaled >= self.low) & (scaled <= self.high)
+        return round_to_integers(scaled, rounding).clamp_(self.low, self.high).mul_(
+            2.0**-self.frac_width
+        ), inside
 
     @property
     def low(self) -> int:
@@ -45,7 +81,7 @@ class Fixed:
         return (1 << (self.width - 1)) - 1 if self.signed else (1 << self.width) - 1
 
     @property
-    def scale(self) -> float:
+    def step(self) -> float:
         """The real value of one step."""
         return math.ldexp(1.0, -self.frac_width)
 
@@ -86,3 +122,16 @@ def covering(low: int, high: int, frac_width: int) -> Fixed:
     above = max(int(high), 0).bit_length() + signed
     below = (-low - 1).bit_length() + 1 if signed else 1
     return Fixed(max(above, below), frac_width, signed)
+
+
+def round_to_integers(scaled: torch.Tensor, rounding: Rounding) -> torch.Tensor:
+    """Returns a new tensor: every element rounded to an integer in the given mode."""
+    import torch
+
+    if rounding is Rounding.HALF_EVEN:
+        return torch.round(scaled)
+    if rounding is Rounding.FLOOR:
+        return torch.floor(scaled)
+    # floor(x + 0.5) is wrong for the float just under one half; this is exact:
+    # floor(x + 1/2) = floor((floor(2x) + 1) / 2).
+    return scaled.mul(2.0).floor_().add_(1.0).mul_(0.5).floor_()

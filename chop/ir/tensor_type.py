@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from chop.errors import ShapeError
+from chop.formats.base import Format, Integers
 from chop.formats.fixed import Fixed, covering
 from chop.formats.rounding import Ints
+from chop.formats.scale import Scale
 
 __all__ = ["Layout", "Parameter", "TensorType", "stream_permutation"]
 
@@ -23,26 +25,38 @@ class TensorType:
 
     `format` is None while the tensor is in floating point. `low` and `high` bound the integers that
     the tensor can hold, often tighter than the format's levels. `layout` is the order in which a
-    stream carries the elements; it survives reshapes, which keep the row-major index.
+    stream carries the elements; it survives reshapes, which keep the row-major index. A real value
+    is its integer * 2^-fixed.frac_width * scale (None: 1).
     """
 
     shape: tuple[int, ...]
-    format: Fixed | None = None
+    format: Format | None = None
     low: int = 0
     high: int = 0
     layout: Layout = None
+    scale: Scale | None = None
 
     @staticmethod
-    def of(shape: tuple[int, ...], format: Fixed, layout: Layout = None) -> TensorType:
-        """The type of a tensor that may hold every level of its format."""
-        return TensorType(shape, format, format.low, format.high, layout)
+    def of(shape: tuple[int, ...], format: Format, layout: Layout = None) -> TensorType:
+        """The type of a tensor that may hold every level of its format.
+
+        A format without integers (software only) has no bounds.
+        """
+        if format.carrier is None:
+            return TensorType(shape, format, 0, 0, layout)
+        return TensorType(shape, format, format.low, format.high, layout, format.scale)
 
     @staticmethod
     def bounded(
-        shape: tuple[int, ...], low: int, high: int, frac_width: int, layout: Layout = None
+        shape: tuple[int, ...],
+        low: int,
+        high: int,
+        frac_width: int,
+        layout: Layout = None,
+        scale: Scale | None = None,
     ) -> TensorType:
         """The type of a tensor in the narrowest format that holds [low, high]."""
-        return TensorType(shape, covering(low, high, frac_width), low, high, layout)
+        return TensorType(shape, covering(low, high, frac_width), low, high, layout, scale)
 
     @property
     def elements(self) -> int:
@@ -51,10 +65,10 @@ class TensorType:
 
     @property
     def fixed(self) -> Fixed:
-        """The fixed-point format. Raises ShapeError (our bug) when the tensor is in float."""
+        """The integers that carry the tensor. Raises ShapeError (our bug) when it is in float."""
         if self.format is None:
             raise ShapeError(f"a tensor of shape {self.shape} is still in floating point")
-        return self.format
+        return self.format.held()
 
     def __str__(self) -> str:
         shape = "x".join(map(str, self.shape)) or "1"
@@ -63,10 +77,25 @@ class TensorType:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Parameter:
-    """A constant of a layer as integers: real value = values * 2^-format.frac_width."""
+    """A constant of a layer as integers in the format that it was given."""
 
-    values: Ints
-    format: Fixed
+    integers: Integers
+    format: Format
+
+    @property
+    def values(self) -> Ints:
+        """The integers: real value = values * 2^-fixed.frac_width * scale (axis 0)."""
+        return self.integers.values
+
+    @property
+    def fixed(self) -> Fixed:
+        """The fixed-point format that holds the integers."""
+        return self.integers.carrier
+
+    @property
+    def scale(self) -> Scale | None:
+        """What a step is worth beside 2^-frac_width: one factor, or one per index of axis 0."""
+        return self.integers.scale
 
 
 def stream_permutation(elements: int, layout: Layout) -> Ints:

@@ -8,46 +8,40 @@ from typing import Any, cast
 import torch
 from torch import fx, nn
 
+from chop.formats.base import Format
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
+from chop.nn.quantizer import Quantizer, Static
 
 __all__ = ["Cast", "cast_to_fixed", "fake_quantize"]
 
 
 class _FakeQuantize(torch.autograd.Function):
-    """y = clip(round(x * 2^f), low, high) * 2^-f; dy/dx = 1 inside the clip range, 0 outside."""
+    """y = the nearest level; dy/dx = 1 inside the format's range, 0 outside."""
 
     @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, format: Fixed, rounding: Rounding) -> torch.Tensor:
-        scaled = x * 2.0**format.frac_width
-        ctx.save_for_backward((scaled >= format.low) & (scaled <= format.high))
-        return _round(scaled, rounding).clamp_(format.low, format.high) * format.scale
+    def forward(ctx: Any, x: torch.Tensor, format: Format, rounding: Rounding) -> torch.Tensor:
+        result, inside = format.quantize(x, rounding)
+        ctx.save_for_backward(*(() if inside is None else (inside,)))
+        return result
 
     @staticmethod
     def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        (inside,) = ctx.saved_tensors
-        return grads[0] * inside, None, None
-
-
-def _round(scaled: torch.Tensor, rounding: Rounding) -> torch.Tensor:
-    if rounding is Rounding.HALF_EVEN:
-        return torch.round(scaled)
-    floor = torch.floor(scaled)
-    if rounding is Rounding.FLOOR:
-        return floor
-    # floor(x + 0.5) is wrong for the float just under one half; the comparison is not.
-    return floor + (scaled - floor >= 0.5)
+        inside = ctx.saved_tensors
+        return grads[0] * inside[0] if inside else grads[0], None, None
 
 
 def fake_quantize(
-    x: torch.Tensor, format: Fixed, rounding: Rounding = Rounding.HALF_UP
+    x: torch.Tensor, format: Format, rounding: Rounding = Rounding.HALF_UP
 ) -> torch.Tensor:
     """Returns x rounded and saturated to the levels of `format`; the gradient is straight-through.
 
     Exact while the levels fit the tensor's dtype: up to 24 bits in float32, 53 in float64. In a
-    captured model a call is one node, the operator `cast`.
+    captured model a call with a fixed-point format is one node, the operator `cast`.
     """
     if isinstance(x, fx.Proxy):
+        if not isinstance(format, Fixed):
+            raise TypeError(f"a captured model can call fake_quantize with Fixed, not {format}")
         # A graph holds plain values only, so the node calls a function of plain values.
         plain = (x, format.width, format.frac_width, format.signed, rounding.value)
         proxy: Any = x.tracer.create_proxy("call_function", cast_to_fixed, plain, {})
@@ -70,15 +64,26 @@ class Cast(nn.Module):
     """
 
     def __init__(
-        self, format: Fixed, rounding: Rounding = Rounding.HALF_UP, inserted: bool = False
+        self,
+        format: Format | Quantizer,
+        rounding: Rounding = Rounding.HALF_UP,
+        inserted: bool = False,
     ) -> None:
         super().__init__()
-        self.format = format
-        self.rounding = rounding
+        self.quantizer = format if isinstance(format, Quantizer) else Static(format, rounding)
         self.inserted = inserted
 
+    @property
+    def format(self) -> Format:
+        return self.quantizer.format
+
+    @property
+    def rounding(self) -> Rounding:
+        return self.quantizer.rounding
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return fake_quantize(x, self.format, self.rounding)
+        result: torch.Tensor = self.quantizer(x)
+        return result
 
     def extra_repr(self) -> str:
         return f"{self.format}, {self.rounding}"

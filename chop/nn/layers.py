@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+import numpy as np
 import torch
 from torch import nn
 
-from chop.formats.fixed import Fixed
+from chop.formats.base import Format
 from chop.formats.rounding import Rounding
+from chop.formats.scale import Scale
+from chop.formats.scaled import Scaled
 from chop.nn.fake_quantize import fake_quantize
+from chop.nn.quantizer import Quantizer, Static
 
-__all__ = ["ChannelAffine", "QuantizedLayer"]
+__all__ = ["AccumulatorBias", "ChannelAffine", "QuantizedLayer"]
 
 
 class ChannelAffine(nn.Module):
@@ -38,8 +42,44 @@ class ChannelAffine(nn.Module):
         return x
 
 
+class AccumulatorBias(Quantizer):
+    """A bias on the scale of the products that it is added to: scale of x times scale of weight.
+
+    While training it leaves the bias in float: the difference is at most half a step of the
+    accumulator. In evaluation mode the levels are those of `format`.
+    """
+
+    algorithm = "accumulator"
+
+    def __init__(
+        self, width: int, sources: tuple[Quantizer, ...], rounding: Rounding = Rounding.HALF_UP
+    ) -> None:
+        super().__init__(rounding)
+        self.width = width
+        # In a tuple, so that they stay the submodules of their own places only.
+        self._sources = sources
+
+    @property
+    def format(self) -> Scaled:
+        step = 1.0
+        scale: Scale | None = None
+        for source in self._sources:
+            format = source.format
+            step *= 0.5 ** format.held().frac_width
+            if format.scale is not None:
+                scale = format.scale.times(scale)
+        factors = np.asarray(1.0 if scale is None else [float(f) for f in scale.factors])
+        return Scaled(self.width, tuple(np.atleast_1d(factors * step).tolist()))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x if self.training else fake_quantize(x, self.format, self.rounding)
+
+    def extra_repr(self) -> str:
+        return f"{self.width} bits"
+
+
 class QuantizedLayer(nn.Module):
-    """A layer whose parameters are rounded to number formats on the way in.
+    """A layer whose parameters are put on the levels of number formats on the way in.
 
     The inner layer keeps its float parameters, so training goes on through straight-through
     gradients. `operator` is the name of the operator that the layer stands for.
@@ -49,19 +89,35 @@ class QuantizedLayer(nn.Module):
         self,
         operator: str,
         layer: nn.Module,
-        formats: Mapping[str, Fixed],
+        formats: Mapping[str, Format | Quantizer],
         rounding: Rounding = Rounding.HALF_UP,
     ) -> None:
         super().__init__()
         self.operator = operator
         self.layer = layer
-        self.formats = dict(formats)
         self.rounding = rounding
+        self.quantizers = nn.ModuleDict(
+            {
+                name: format if isinstance(format, Quantizer) else Static(format, rounding)
+                for name, format in formats.items()
+            }
+        )
+
+    @property
+    def formats(self) -> dict[str, Format]:
+        """The number format of every parameter that has one, by the parameter's name."""
+        return {name: self.quantizer(name).format for name in self.quantizers}
+
+    def quantizer(self, name: str) -> Quantizer:
+        """Returns the quantiser of a parameter."""
+        found = self.quantizers[name]
+        assert isinstance(found, Quantizer)
+        return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         parameters = {
-            name: fake_quantize(getattr(self.layer, name), format, self.rounding)
-            for name, format in self.formats.items()
+            name: quantizer(getattr(self.layer, name))
+            for name, quantizer in self.quantizers.items()
         }
         result: torch.Tensor = torch.func.functional_call(self.layer, parameters, (x,))
         return result

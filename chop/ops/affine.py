@@ -168,7 +168,7 @@ def _multiplies(site: Site[AffineAttributes]) -> bool:
 
 def _product_frac_width(site: Site[AffineAttributes]) -> int:
     weight = site.parameters.get("weight")
-    return site.inputs[0].fixed.frac_width + (weight.format.frac_width if weight else 0)
+    return site.inputs[0].fixed.frac_width + (weight.fixed.frac_width if weight else 0)
 
 
 def _constants(site: Site[AffineAttributes]) -> tuple[Ints, Ints, int]:
@@ -176,10 +176,10 @@ def _constants(site: Site[AffineAttributes]) -> tuple[Ints, Ints, int]:
     x = site.inputs[0]
     weight, bias = site.parameters.get("weight"), site.parameters.get("bias")
     product = _product_frac_width(site)
-    frac_width = max(product, bias.format.frac_width if bias else product)
+    frac_width = max(product, bias.fixed.frac_width if bias else product)
     sign = -1 if site.attributes.negate else 1
     w = np.int64(sign) * (weight.values if weight else np.ones(1, np.int64))
-    b = shift_left(bias.values, frac_width - bias.format.frac_width) if bias else np.zeros(1, int)
+    b = shift_left(bias.values, frac_width - bias.fixed.frac_width) if bias else np.zeros(1, int)
     return (
         _per_element(shift_left(w, frac_width - product), x.shape),
         _per_element(np.asarray(b, np.int64), x.shape),

@@ -110,7 +110,7 @@ class Annotator:
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
         parameters, complete = _parameters(op, call, module)
-        if any(t.format is None for t in inputs) or not complete:
+        if any(t.format is None or t.format.carrier is None for t in inputs) or not complete:
             return CommonMeta(op.name, attributes, inputs, op.infer_float(attributes, exact))
         site = Site(node.name, attributes, inputs, parameters, Rounding.HALF_UP, exact, exact)
         return CommonMeta(op.name, attributes, inputs, op.infer(site), parameters)
@@ -260,7 +260,10 @@ def _parameters(
     found = {}
     for name, format in module.formats.items():
         values = getattr(layer, name).detach().double().numpy()
-        found[name] = Parameter(format.to_integers(values, module.rounding), format)
+        if not format.hardware:
+            return {}, False
+        rounding = module.quantizer(name).rounding
+        found[name] = Parameter(format.integers(values, rounding), format)
     return found, set(found) == set(names)
 
 

@@ -131,7 +131,7 @@ class Linear(Op[LinearAttributes]):
         tiles = weight.values[:, order].reshape(a.out_features // q, q, a.in_features // p, p)
         axes = (2, 0, 1, 3) if folding.input_stationary else (0, 2, 1, 3)
         words = tiles.transpose(axes).reshape(-1, p * q)
-        memories = [Memory(build.rom.file(f"{site.name}_weight"), words, weight.format.width)]
+        memories = [Memory(build.rom.file(f"{site.name}_weight"), words, weight.fixed.width)]
         if a.has_bias:
             _, _, bias = _alignment(site)
             words = bias.reshape(-1, q)
@@ -153,7 +153,7 @@ class Linear(Op[LinearAttributes]):
                 "OutLanes": folding.out_lanes,
                 "InWidth": site.inputs[0].fixed.width,
                 "InSigned": f"1'b{int(site.inputs[0].fixed.signed)}",
-                "WeightWidth": site.parameters["weight"].format.width,
+                "WeightWidth": site.parameters["weight"].fixed.width,
                 "BiasWidth": _bias_width(site),
                 "OutWidth": site.exact.fixed.width,
                 "ProductShift": _product_shift(site),
@@ -190,8 +190,8 @@ class Linear(Op[LinearAttributes]):
         beats, groups = a.in_features // p, a.out_features // q
         words, block = beats * groups, _style(site, build) == "block"
         x_bits, sums = p * site.inputs[0].fixed.width, q * site.exact.fixed.width
-        weight_bits = p * q * site.parameters["weight"].format.width
-        product = site.inputs[0].fixed.width + site.parameters["weight"].format.width
+        weight_bits = p * q * site.parameters["weight"].fixed.width
+        product = site.inputs[0].fixed.width + site.parameters["weight"].fixed.width
         levels = range(1, (p - 1).bit_length() + 1)
         adders = [q * -(-p // (1 << k)) * (product + k) for k in levels]
         registered = [n for k, n in zip(levels, adders, strict=True) if k % _LEVELS_PER_STAGE == 0]
@@ -264,20 +264,20 @@ def _divisors(value: int) -> list[int]:
 def _product_shift(site: Site[LinearAttributes]) -> int:
     if "bias" not in site.parameters:
         return 0
-    product = site.inputs[0].fixed.frac_width + site.parameters["weight"].format.frac_width
-    return max(0, site.parameters["bias"].format.frac_width - product)
+    product = site.inputs[0].fixed.frac_width + site.parameters["weight"].fixed.frac_width
+    return max(0, site.parameters["bias"].fixed.frac_width - product)
 
 
 def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
     """Returns the accumulator's fraction, the products' left shift, the bias at that fraction."""
     shift = _product_shift(site)
     frac_width = (
-        site.inputs[0].fixed.frac_width + site.parameters["weight"].format.frac_width + shift
+        site.inputs[0].fixed.frac_width + site.parameters["weight"].fixed.frac_width + shift
     )
     if "bias" not in site.parameters:
         return frac_width, shift, np.zeros(site.attributes.out_features, np.int64)
     bias = site.parameters["bias"]
-    return frac_width, shift, shift_left(bias.values, frac_width - bias.format.frac_width)
+    return frac_width, shift, shift_left(bias.values, frac_width - bias.fixed.frac_width)
 
 
 def _bias_width(site: Site[LinearAttributes]) -> int:
@@ -299,7 +299,7 @@ def _style(site: Site[LinearAttributes], build: Build) -> str:
     if build.rom.style != "auto":
         return build.rom.style
     words = build.folding.cycles // site.attributes.vectors
-    bits = words * build.folding.multipliers * site.parameters["weight"].format.width
+    bits = words * build.folding.multipliers * site.parameters["weight"].fixed.width
     return "block" if words > _LOGIC_ROM_WORDS and bits > _LOGIC_ROM_BITS else "logic"
 
 
