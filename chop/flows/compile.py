@@ -192,7 +192,7 @@ class Accelerator:
         return stream_order(integers[entry.node], entry.layout)
 
     def _dequantised(self, entry: StreamEntry, levels: Ints) -> torch.Tensor:
-        return torch.from_numpy(entry.format.fixed().from_integers(levels))
+        return torch.from_numpy(entry.format.from_integers(levels))
 
 
 def compile(

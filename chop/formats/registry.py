@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-__all__ = ["FORMATS", "formats"]
+__all__ = ["FORMATS", "formats", "hardware_formats"]
 
 FORMATS = MappingProxyType(
     {
@@ -18,3 +18,8 @@ FORMATS = MappingProxyType(
 def formats() -> tuple[str, ...]:
     """Returns the names."""
     return tuple(FORMATS)
+
+
+def hardware_formats(role: str) -> tuple[str, ...]:
+    """Returns the names of the formats with hardware for "weight", "bias" or "data"."""
+    return ("fixed", "scaled_integer")

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from chop.errors import DataError
 from chop.formats.fixed import Fixed
+from chop.formats.rounding import Floats, Ints
 
 __all__ = ["FormatEntry", "LayerEntry", "Manifest", "StreamEntry"]
 
@@ -18,14 +20,25 @@ class _Entry(BaseModel):
 
 
 class FormatEntry(_Entry):
-    """A fixed-point format: value = integer * 2^-frac_width."""
+    """How a tensor is carried: value = integer * 2^-frac_width * scale.
+
+    `scale` holds nothing (1), one factor, or one per channel of the last axis; each is the float64
+    nearest to the exact one. `text` is the number format in words.
+    """
 
     width: int
     frac_width: int
     signed: bool
+    scale: tuple[float, ...] = ()
+    text: str = ""
 
     def fixed(self) -> Fixed:
         return Fixed(self.width, self.frac_width, self.signed)
+
+    def from_integers(self, levels: Ints) -> Floats:
+        """Returns the real values of [N, *shape] integers, the nearest float64."""
+        values = self.fixed().from_integers(levels)
+        return values * np.array(self.scale) if self.scale else values
 
 
 class StreamEntry(_Entry):

@@ -37,7 +37,8 @@ class CommonMeta:
 
     `operator` is a name of the operator registry, or one of "input", "output", "constant" (a
     parameter or something computed from parameters only) and "shape" (sizes, tuples: no tensor).
-    `parameters` is filled once the constants of the node have number formats.
+    `parameters` is filled once the constants of the node have number formats. `blocked` is why the
+    node has no integers where its formats are the reason ("": no such reason).
     """
 
     operator: str
@@ -45,6 +46,7 @@ class CommonMeta:
     inputs: tuple[TensorType, ...]
     output: TensorType
     parameters: Mapping[str, Parameter] = field(default_factory=dict)
+    blocked: str = ""
 
     @property
     def carries_data(self) -> bool:

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from fractions import Fraction
 
 import numpy as np
 
-from chop.errors import ShapeError
+from chop.errors import ShapeError, UnsupportedOpError
 from chop.formats.base import Format, Integers
 from chop.formats.fixed import Fixed, covering
 from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 
-__all__ = ["Layout", "Parameter", "TensorType", "stream_permutation"]
+__all__ = ["Layout", "Parameter", "TensorType", "aligned_frac_width", "stream_permutation"]
 
 # The (C, H, W) whose channels-last order a stream has; None is the tensor's own row-major order.
 Layout = tuple[int, int, int] | None
@@ -64,6 +65,11 @@ class TensorType:
         return math.prod(self.shape)
 
     @property
+    def exact(self) -> bool:
+        """Whether the tensor is carried by integers: in a format, and one that has them."""
+        return self.format is not None and self.format.carrier is not None
+
+    @property
     def fixed(self) -> Fixed:
         """The integers that carry the tensor. Raises ShapeError (our bug) when it is in float."""
         if self.format is None:
@@ -96,6 +102,33 @@ class Parameter:
     def scale(self) -> Scale | None:
         """What a step is worth beside 2^-frac_width: one factor, or one per index of axis 0."""
         return self.integers.scale
+
+
+def aligned_frac_width(addend: Parameter, scale: Scale | None, who: str) -> int:
+    """Returns f such that a step of the addend is worth 2^-f of a step of that scale, exactly.
+
+    Raises UnsupportedOpError where the ratio of the two is not one power of two.
+    """
+    ratio = _ratio(addend.scale, scale)
+    if ratio is None:
+        raise UnsupportedOpError(
+            f"node '{who}': the bias, of scale {addend.scale or 'x1'}, cannot be added to products "
+            f"of scale {scale or 'x1'} exactly; give the bias the format of its layer"
+        )
+    return addend.fixed.frac_width - ratio
+
+
+def _ratio(a: Scale | None, b: Scale | None) -> int | None:
+    """Returns log2(a / b) where it is one integer."""
+    left, right = a.factors if a else (Fraction(1),), b.factors if b else (Fraction(1),)
+    count = max(len(left), len(right))
+    if {len(left), len(right)} - {1, count}:
+        return None
+    pairs = zip(left * (count // len(left)), right * (count // len(right)), strict=True)
+    ratios = {x / y for x, y in pairs}
+    (ratio, *others) = ratios
+    exponent = ratio.numerator.bit_length() - ratio.denominator.bit_length()
+    return None if others or ratio != Fraction(2) ** exponent else exponent
 
 
 def stream_permutation(elements: int, layout: Layout) -> Ints:

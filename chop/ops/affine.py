@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from torch import fx, nn
 
+from chop.errors import UnsupportedOpError
 from chop.formats.fixed import covering
 from chop.formats.rounding import Ints, shift_left
+from chop.formats.scale import Scale
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType, stream_permutation
+from chop.ir.tensor_type import TensorType, aligned_frac_width, stream_permutation
 from chop.nn.layers import ChannelAffine
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, elementwise_foldings
 from chop.ops.elementwise import elementwise_parameters, flag
@@ -92,6 +94,17 @@ class AffineOp(Op[AffineAttributes]):
         low, high = int(ends.min()), int(ends.max())
         return TensorType.bounded(x.shape, low, high, frac_width, x.layout)
 
+    def infer_scale(self, site: Site[AffineAttributes]) -> Scale | None:
+        x, weight = site.inputs[0].scale, site.parameters.get("weight")
+        scale = weight.scale if weight else None
+        for found in (x, scale):
+            if found is not None and found.per_channel:
+                raise UnsupportedOpError(
+                    f"node '{site.name}': operator '{self.name}' takes one scale for all channels; "
+                    "cast its input to one scale, and quantise its weight per tensor"
+                )
+        return _product_scale(site)
+
     def evaluate(self, site: Site[AffineAttributes], inputs: Sequence[Ints]) -> Ints:
         weight, bias, _ = _constants(site)
         shape = site.inputs[0].shape
@@ -166,6 +179,12 @@ def _multiplies(site: Site[AffineAttributes]) -> bool:
     return site.attributes.has_weight or site.attributes.negate
 
 
+def _product_scale(site: Site[AffineAttributes]) -> Scale | None:
+    x, weight = site.inputs[0].scale, site.parameters.get("weight")
+    scale = weight.scale if weight else None
+    return scale if x is None else x.times(scale)
+
+
 def _product_frac_width(site: Site[AffineAttributes]) -> int:
     weight = site.parameters.get("weight")
     return site.inputs[0].fixed.frac_width + (weight.fixed.frac_width if weight else 0)
@@ -176,10 +195,13 @@ def _constants(site: Site[AffineAttributes]) -> tuple[Ints, Ints, int]:
     x = site.inputs[0]
     weight, bias = site.parameters.get("weight"), site.parameters.get("bias")
     product = _product_frac_width(site)
-    frac_width = max(product, bias.fixed.frac_width if bias else product)
+    bias_frac = product
+    if bias:
+        bias_frac = aligned_frac_width(bias, _product_scale(site), site.name)
+    frac_width = max(product, bias_frac)
     sign = -1 if site.attributes.negate else 1
     w = np.int64(sign) * (weight.values if weight else np.ones(1, np.int64))
-    b = shift_left(bias.values, frac_width - bias.fixed.frac_width) if bias else np.zeros(1, int)
+    b = shift_left(bias.values, frac_width - bias_frac) if bias else np.zeros(1, int)
     return (
         _per_element(shift_left(w, frac_width - product), x.shape),
         _per_element(np.asarray(b, np.int64), x.shape),

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -10,7 +11,9 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from chop.errors import ShapeError, UnsupportedOpError
-from chop.formats.rounding import Floats, Ints, Rounding
+from chop.formats.base import Format
+from chop.formats.registry import hardware_formats
+from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding
 from chop.ir.capture import evaluating, source_line
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of, update
@@ -109,11 +112,16 @@ class Annotator:
         attributes = op.read(call)
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
-        parameters, complete = _parameters(op, call, module)
-        if any(t.format is None or t.format.carrier is None for t in inputs) or not complete:
-            return CommonMeta(op.name, attributes, inputs, op.infer_float(attributes, exact))
+        parameters, blocked = _parameters(op, call, module)
+        if parameters is None or not all(t.exact for t in inputs):
+            output = op.infer_float(attributes, exact)
+            blocked = blocked or _without_hardware("input", [t.format for t in inputs])
+            if output.format is not None:
+                blocked = _without_hardware("result", [output.format])
+            return CommonMeta(op.name, attributes, inputs, output, blocked=blocked)
         site = Site(node.name, attributes, inputs, parameters, Rounding.HALF_UP, exact, exact)
-        return CommonMeta(op.name, attributes, inputs, op.infer(site), parameters)
+        output = replace(op.infer(site), scale=op.infer_scale(site))
+        return CommonMeta(op.name, attributes, inputs, output, parameters)
 
     def call(self, node: fx.Node) -> Call:
         """Returns the node as an operator reads it."""
@@ -226,11 +234,11 @@ def run_in_integers(graph: MaseGraph, inputs: Mapping[str, Floats]) -> dict[str,
             floats[node] = inputs[str(node.target)]
         elif common.carries_data:
             op, sources = operator(common.operator), data_inputs(node)
-            if all(t.format is not None for t in common.inputs):
-                if common.output.format is None:
+            if all(t.exact for t in common.inputs):
+                if not common.output.exact:
                     raise UnsupportedOpError(in_float(node))
                 integers[node] = op.evaluate(site_of(node), [integers[n] for n in sources])
-            elif common.output.format is not None and len(sources) == 1:
+            elif common.output.exact and len(sources) == 1:
                 integers[node] = op.enter(common.attributes, floats[sources[0]])
             elif op.is_layout:
                 floats[node] = op.evaluate(site_of(node), [floats[sources[0]]])  # type: ignore[list-item, assignment]
@@ -240,31 +248,54 @@ def run_in_integers(graph: MaseGraph, inputs: Mapping[str, Floats]) -> dict[str,
 
 
 def in_float(node: fx.Node) -> str:
-    """Returns the message for a node that has no integer meaning because it is in float."""
+    """Returns the message for a node that has no integer meaning, and what to do about it."""
+    common = common_of(node)
+    if common.blocked:
+        return f"node '{node.name}': operator '{common.operator}': {common.blocked}"
     return (
-        f"node '{node.name}': operator '{common_of(node).operator}' is in floating point; "
+        f"node '{node.name}': operator '{common.operator}' is in floating point; "
         'give it, and every tensor that it reads, a number format in quantize (name = "integer")'
     )
 
 
 def _parameters(
     op: Op[Any], call: Call, module: nn.Module | None
-) -> tuple[dict[str, Parameter], bool]:
-    """Returns the constants that have formats as integers, and whether that is all of them."""
+) -> tuple[dict[str, Parameter] | None, str]:
+    """Returns the constants as integers; None where one has none, and why if a format is why."""
     layer = op.layer(call)
-    if layer is None:
-        return {}, True
     names = [name for name in ("weight", "bias") if getattr(layer, name, None) is not None]
-    if not isinstance(module, QuantizedLayer):
-        return {}, not names
+    if layer is None or not names:
+        return {}, ""
+    formats = module.formats if isinstance(module, QuantizedLayer) else {}
     found = {}
-    for name, format in module.formats.items():
+    for name in names:
+        if name not in formats:
+            return None, ""
+        blocked = _without_hardware(name, [formats[name]])
+        if blocked or not isinstance(module, QuantizedLayer):
+            return None, blocked
         values = getattr(layer, name).detach().double().numpy()
-        if not format.hardware:
-            return {}, False
         rounding = module.quantizer(name).rounding
-        found[name] = Parameter(format.integers(values, rounding), format)
-    return found, set(found) == set(names)
+        found[name] = Parameter(formats[name].integers(values, rounding), formats[name])
+    return found, ""
+
+
+def _without_hardware(tensor: str, formats: Sequence[Format | None]) -> str:
+    """Returns the refusal of the first format that has no hardware in this place ("": none)."""
+    role = tensor if tensor in ("weight", "bias") else "data"
+    for format in formats:
+        if format is not None and role not in format.hardware:
+            others = ", ".join(hardware_formats(role))
+            return (
+                f"its {tensor} is in the format '{format.kind}' ({format}), which has no hardware; "
+                f"use one of {others}"
+            )
+        if format is not None and role == "data" and format.carrier is None:
+            return (
+                f"its {tensor} is in {format}, whose levels need integers of more than {MAX_BITS} "
+                "bits; use fewer bits of exponent"
+            )
+    return ""
 
 
 def _refuse_aliasing(call: Call) -> None:

@@ -12,6 +12,7 @@ from torch import fx, nn
 
 from chop.errors import UnsupportedOpError
 from chop.formats.rounding import Floats, Ints, Rounding
+from chop.formats.scale import Scale
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Parameter, TensorType
 from chop.ops.timing import Flow, elastic
@@ -168,6 +169,16 @@ class Op(ABC, Generic[A]):
     def infer(self, site: Site[A]) -> TensorType:
         """Returns the type of the exact result; `site.exact` is its float type, for the shape."""
 
+    def infer_scale(self, site: Site[A]) -> Scale | None:
+        """Returns the scale of the exact result. Without a rule, a scaled operand is refused."""
+        for what, scale in _scales(site):
+            if scale is not None:
+                raise UnsupportedOpError(
+                    f"node '{site.name}': operator '{self.name}' has no rule for the scale {scale} "
+                    f'of its {what}; cast it to fixed point first (name = "integer")'
+                )
+        return None
+
     def infer_float(self, attributes: A, output: TensorType) -> TensorType:
         """Returns the result's type where the input, or a constant, is in floating point."""
         return output
@@ -218,6 +229,11 @@ class Op(ABC, Generic[A]):
     @abstractmethod
     def cases(self) -> tuple[Case, ...]:
         """Returns what the generic tests run."""
+
+
+def _scales(site: Site[Any]) -> tuple[tuple[str, Scale | None], ...]:
+    inputs = (("input", t.scale) for t in site.inputs)
+    return (*inputs, *((name, p.scale) for name, p in site.parameters.items()))
 
 
 def elementwise_foldings(elements: int) -> tuple[Folding, ...]:

@@ -8,8 +8,11 @@ from dataclasses import dataclass
 import numpy as np
 from torch import Tensor, nn
 
+from chop.errors import UnsupportedOpError
+from chop.formats.base import Format
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Ints, Rounding
+from chop.formats.scale import Scale
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast as CastLayer
 from chop.nn.fake_quantize import cast_to_fixed, fake_quantize
@@ -21,7 +24,7 @@ __all__ = ["Cast", "CastAttributes"]
 
 @dataclass(frozen=True, slots=True)
 class CastAttributes:
-    format: Fixed
+    format: Format
     rounding: Rounding
 
 
@@ -44,6 +47,9 @@ class Cast(Op[CastAttributes]):
         low, high = self._cast(site, ends).tolist()
         return TensorType(x.shape, site.attributes.format, low, high, x.layout)
 
+    def infer_scale(self, site: Site[CastAttributes]) -> Scale | None:
+        return site.attributes.format.scale
+
     def infer_float(self, attributes: CastAttributes, output: TensorType) -> TensorType:
         return TensorType.of(output.shape, attributes.format, output.layout)
 
@@ -54,8 +60,10 @@ class Cast(Op[CastAttributes]):
         return self._cast(site, inputs[0])
 
     def _cast(self, site: Site[CastAttributes], values: Ints) -> Ints:
-        source = site.inputs[0].fixed
-        return site.attributes.format.requantise(values, source, site.attributes.rounding)
+        source, format = site.inputs[0].fixed, site.attributes.format
+        if not isinstance(format, Fixed):
+            raise UnsupportedOpError(f"node '{site.name}': no requantiser to {format} yet")
+        return format.requantise(values, source, site.attributes.rounding)
 
     def bind(self, site: Site[CastAttributes], build: Build) -> Binding:
         x, y = site.inputs[0].fixed, site.output.fixed

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 from chop.formats.rounding import Ints
+from chop.formats.scale import Scale
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Call, Case, Op, Site
 
@@ -52,6 +53,9 @@ class Identity(Op[IdentityAttributes]):
 
     def infer(self, site: Site[IdentityAttributes]) -> TensorType:
         return site.inputs[0]
+
+    def infer_scale(self, site: Site[IdentityAttributes]) -> Scale | None:
+        return site.inputs[0].scale
 
     def evaluate(self, site: Site[IdentityAttributes], inputs: Sequence[Ints]) -> Ints:
         return inputs[0]

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from chop.formats.rounding import Ints
+from chop.formats.scale import Scale
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters
@@ -54,6 +55,9 @@ class LeakyRelu(Op[LeakyReluAttributes]):
         shift = site.attributes.slope_shift
         low, high = (v << shift if v >= 0 else v for v in (x.low, x.high))
         return TensorType.bounded(x.shape, low, high, x.fixed.frac_width + shift, x.layout)
+
+    def infer_scale(self, site: Site[LeakyReluAttributes]) -> Scale | None:
+        return site.inputs[0].scale
 
     def evaluate(self, site: Site[LeakyReluAttributes], inputs: Sequence[Ints]) -> Ints:
         (x,) = inputs

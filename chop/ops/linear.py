@@ -11,10 +11,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from chop.errors import UnsupportedOpError
 from chop.formats.fixed import covering
 from chop.formats.rounding import Ints, exact_matmul, shift_left
+from chop.formats.scale import Scale
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType, stream_permutation
+from chop.ir.tensor_type import TensorType, aligned_frac_width, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
 from chop.ops.timing import Flow, folded
 
@@ -97,6 +99,9 @@ class Linear(Op[LinearAttributes]):
         )
         width = covering(least, most, frac_width)
         return TensorType(site.exact.shape, width, int(low.min()), int(high.max()))
+
+    def infer_scale(self, site: Site[LinearAttributes]) -> Scale | None:
+        return _product_scale(site)
 
     def evaluate(self, site: Site[LinearAttributes], inputs: Sequence[Ints]) -> Ints:
         (x,) = site.inputs
@@ -261,11 +266,26 @@ def _divisors(value: int) -> list[int]:
     return [d for d in range(1, value + 1) if value % d == 0]
 
 
+def _product_scale(site: Site[LinearAttributes]) -> Scale | None:
+    """The scale of x times that of the weights: one factor, or one per output."""
+    x, weight = site.inputs[0].scale, site.parameters["weight"].scale
+    if x is not None and x.per_channel:
+        raise UnsupportedOpError(
+            f"node '{site.name}': a scale per channel cannot leave a sum; "
+            "give the tensor before it one scale (data_in)"
+        )
+    return weight if x is None else x.times(weight)
+
+
+def _bias_frac_width(site: Site[LinearAttributes]) -> int:
+    return aligned_frac_width(site.parameters["bias"], _product_scale(site), site.name)
+
+
 def _product_shift(site: Site[LinearAttributes]) -> int:
     if "bias" not in site.parameters:
         return 0
     product = site.inputs[0].fixed.frac_width + site.parameters["weight"].fixed.frac_width
-    return max(0, site.parameters["bias"].fixed.frac_width - product)
+    return max(0, _bias_frac_width(site) - product)
 
 
 def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
@@ -277,7 +297,7 @@ def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
     if "bias" not in site.parameters:
         return frac_width, shift, np.zeros(site.attributes.out_features, np.int64)
     bias = site.parameters["bias"]
-    return frac_width, shift, shift_left(bias.values, frac_width - bias.fixed.frac_width)
+    return frac_width, shift, shift_left(bias.values, frac_width - _bias_frac_width(site))
 
 
 def _bias_width(site: Site[LinearAttributes]) -> int:

@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from chop.formats.rounding import Ints
+from chop.formats.scale import Scale
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters
@@ -37,6 +38,9 @@ class Relu(Op[ReluAttributes]):
         (x,) = site.inputs
         low, high = max(x.low, 0), max(x.high, 0)
         return TensorType.bounded(x.shape, low, high, x.fixed.frac_width, x.layout)
+
+    def infer_scale(self, site: Site[ReluAttributes]) -> Scale | None:
+        return site.inputs[0].scale
 
     def evaluate(self, site: Site[ReluAttributes], inputs: Sequence[Ints]) -> Ints:
         return np.maximum(inputs[0], 0)

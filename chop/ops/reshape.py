@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import nn
 
+from chop.errors import UnsupportedOpError
 from chop.formats.rounding import Ints
+from chop.formats.scale import Scale
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Call, Case, Op, Site
 
@@ -50,6 +52,15 @@ class Reshape(Op[ReshapeAttributes]):
 
     def infer(self, site: Site[ReshapeAttributes]) -> TensorType:
         return replace(site.inputs[0], shape=site.attributes.shape)
+
+    def infer_scale(self, site: Site[ReshapeAttributes]) -> Scale | None:
+        (x,) = site.inputs
+        if x.scale is not None and x.scale.per_channel:
+            raise UnsupportedOpError(
+                f"node '{site.name}': reshapes a tensor with a scale per channel; "
+                "give the layer before it a data_out format, or one scale for all of its weights"
+            )
+        return x.scale
 
     def evaluate(self, site: Site[ReshapeAttributes], inputs: Sequence[Ints]) -> Ints:
         return inputs[0].reshape(len(inputs[0]), *site.attributes.shape)

@@ -9,7 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
+from chop.errors import UnsupportedOpError
 from chop.formats.rounding import Ints, shift_left
+from chop.formats.scale import Scale
 from chop.ir.meta import Cost
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
@@ -55,6 +57,15 @@ class TensorAdd(Op[TensorAddAttributes]):
         if site.attributes.subtract:
             b_low, b_high = -b_high, -b_low
         return TensorType.bounded(a.shape, a_low + b_low, a_high + b_high, frac_width, a.layout)
+
+    def infer_scale(self, site: Site[TensorAddAttributes]) -> Scale | None:
+        a, b = site.inputs
+        if a.scale != b.scale:
+            raise UnsupportedOpError(
+                f"node '{site.name}': adds tensors of the scales {a.scale or 'x1'} and "
+                f"{b.scale or 'x1'}; cast both to one format first (data_in)"
+            )
+        return a.scale
 
     def evaluate(self, site: Site[TensorAddAttributes], inputs: Sequence[Ints]) -> Ints:
         frac_width = site.exact.fixed.frac_width

@@ -278,5 +278,12 @@ def _giving(prefix: str, s: _Signals) -> list[tuple[str, str]]:
 
 
 def _format_entry(type: TensorType) -> FormatEntry:
-    format = type.fixed
-    return FormatEntry(width=format.width, frac_width=format.frac_width, signed=format.signed)
+    carrier, scale, format = type.fixed, type.scale, type.format
+    own = scale is None or (format is not None and format.scale is not None)
+    return FormatEntry(
+        width=carrier.width,
+        frac_width=carrier.frac_width,
+        signed=carrier.signed,
+        scale=() if scale is None else tuple(float(f) for f in scale.factors),
+        text=str(format) if own else f"{format} {scale}",
+    )

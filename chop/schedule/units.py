@@ -87,13 +87,13 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
         sources = data_inputs(node)
         if node in hosts:
             continue
-        if any(t.format is None for t in common.inputs):
+        if not all(t.exact for t in common.inputs):
             hosts[node] = hosts[sources[0]]
             if _on_host(node, inputs, hosts[node]):
                 casts.setdefault(hosts[node], node.name)
         elif operator(common.operator).is_layout:
             hosts[node] = hosts[sources[0]]
-        elif common.output.format is None:
+        elif not common.output.exact:
             raise UnsupportedOpError(in_float(node))
         else:
             unit = _unit(node, tuple(hosts[n] for n in sources))
@@ -135,7 +135,7 @@ def _on_host(node: fx.Node, inputs: dict[str, TensorType], name: str) -> bool:
     Returns whether the node is that cast.
     """
     common = common_of(node)
-    if common.output.format is not None and len(common.inputs) == 1:
+    if common.output.exact and len(common.inputs) == 1:
         if name in inputs and inputs[name].format != common.output.format:
             raise UnsupportedOpError(
                 f"node '{node.name}': input '{name}' is cast to {common.output.format} here and to "
@@ -161,7 +161,7 @@ def _outputs(graph: MaseGraph) -> dict[str, fx.Node]:
             raise UnsupportedOpError(
                 f"output '{name}' (node '{node.name}') does not depend on the inputs; remove it"
             )
-        if common.output.format is None:
+        if not common.output.exact:
             raise UnsupportedOpError(in_float(node))
         found[name] = node
     return found

@@ -12,6 +12,7 @@ import torch
 from torch import fx
 
 from chop.errors import VerifyError
+from chop.formats.base import Integers
 from chop.formats.fixed import Fixed
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import KEY, Cost, common_of, hardware_of, meta_of, software_of, update
@@ -122,14 +123,14 @@ def wrong_constant(graph: MaseGraph) -> None:
     weight = common_of(node).parameters["weight"]
     values = weight.values.copy()
     values[2, 5] += 1
-    parameters = {**common_of(node).parameters, "weight": Parameter(values, weight.format)}
+    parameters = {**common_of(node).parameters, "weight": Parameter(Integers(values, weight.fixed), weight.format)}
     update(node, common=replace(common_of(node), parameters=parameters))
 
 
 def wrong_constant_format(graph: MaseGraph) -> None:
     node = node_of(graph, "fc1")
     bias = common_of(node).parameters["bias"]
-    parameters = {**common_of(node).parameters, "bias": Parameter(bias.values, Fixed(9, 4))}
+    parameters = {**common_of(node).parameters, "bias": Parameter(Integers(bias.values, Fixed(9, 4)), Fixed(9, 4))}
     update(node, common=replace(common_of(node), parameters=parameters))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -93,7 +94,8 @@ def _parameters(graph: MaseGraph, node: fx.Node) -> int:
 def _bits(common: CommonMeta) -> int:
     weight = common.parameters.get("weight")
     formats = [t.format for t in common.inputs[:1]] + [weight.format if weight else None]
-    product = 1
+    product = 1.0
     for format in formats:
-        product *= format.width if format is not None else _FLOAT_BITS
-    return product
+        product *= format.bits if format is not None else _FLOAT_BITS
+    # A block's shared bits are a fraction per element.
+    return math.ceil(product)

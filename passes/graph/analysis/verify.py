@@ -127,13 +127,12 @@ def _verify_formats(graph: MaseGraph) -> dict[str, int]:
         type = common.output
         if type.format is not None:
             tensors += 1
-            if not type.format.low <= type.low <= type.high <= type.format.high:
-                rule = (
-                    f"bounds must lie in [{type.format.low}, {type.format.high}] of {type.format}"
-                )
+            least, most = (type.format.low, type.format.high) if type.format.carrier else (0, 0)
+            if not least <= type.low <= type.high <= most:
+                rule = f"bounds must lie in [{least}, {most}] of {type.format}"
                 raise _fail(node, rule, f"[{type.low}, {type.high}]", _COMMON)
         for name, parameter in common.parameters.items():
-            low, high = parameter.format.low, parameter.format.high
+            low, high = parameter.fixed.low, parameter.fixed.high
             constants += parameter.values.size
             outside = parameter.values[(parameter.values < low) | (parameter.values > high)]
             if outside.size:
@@ -212,7 +211,7 @@ def _in_float(graph: MaseGraph) -> str | None:
     """Returns which node keeps the graph from having integers, if one does."""
     for node in graph.fx_graph.nodes:
         common = common_of(node)
-        if common.carries_data and common.output.format is None:
+        if common.carries_data and not common.output.exact:
             before_cast = common.operator == "input" or operator(common.operator).is_layout
             if not before_cast or any(user.op == "output" for user in node.users):
                 return f"node '{node.name}' is in floating point; quantise it for this"
