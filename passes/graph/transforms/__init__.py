@@ -6,6 +6,7 @@ from chop.passes.graph.transforms.emit import (
     emit_verilog_tb_transform_pass,
     emit_verilog_top_transform_pass,
 )
+from chop.passes.graph.transforms.float_to_fake import float_to_fake_transform_pass
 from chop.passes.graph.transforms.fold_batch_norm import fold_batch_norm_transform_pass
 from chop.passes.graph.transforms.quantize import quantize_transform_pass
 
@@ -14,6 +15,7 @@ __all__ = [
     "emit_internal_rtl_transform_pass",
     "emit_verilog_tb_transform_pass",
     "emit_verilog_top_transform_pass",
+    "float_to_fake_transform_pass",
     "fold_batch_norm_transform_pass",
     "quantize_transform_pass",
 ]
