@@ -26,6 +26,7 @@ PASSES = MappingProxyType(
         "plot_graph": f"{_ANALYSIS}.plot:plot_graph_analysis_pass",
         "fold_batch_norm": f"{_TRANSFORMS}.fold_batch_norm:fold_batch_norm_transform_pass",
         "quantize": f"{_TRANSFORMS}.quantize:quantize_transform_pass",
+        "refresh_metadata": f"{_TRANSFORMS}.refresh:refresh_metadata_transform_pass",
         "float_to_fake": f"{_TRANSFORMS}.float_to_fake:float_to_fake_transform_pass",
         "emit_verilog_top": f"{_TRANSFORMS}.emit:emit_verilog_top_transform_pass",
         "emit_internal_rtl": f"{_TRANSFORMS}.emit:emit_internal_rtl_transform_pass",

@@ -45,32 +45,31 @@ def train(
     ] = False,
     as_json: Json = False,
 ) -> None:
-    """Train the model into runs/<name>.
+    """Train the model into runs/<name>; with [qat], then the quantised one into runs/<name>/qat.
 
     Leaves checkpoints, metrics.json and TensorBoard logs there.
     """
     job = read_config(config, overrides, model)
-    from chop.flows.job import load_job
-    from chop.flows.places import run_directory
-    from chop.flows.weights import train_job
+    from chop.flows.prepare import train_design
 
-    progress = make_progress(as_json)
-    metrics = train_job(load_job(job, progress), progress, resume)
+    stages = train_design(job, make_progress(as_json), resume)
     if as_json:
-        print(json.dumps(dataclasses.asdict(metrics), indent=2))
+        tables = [dataclasses.asdict(metrics) for _, metrics in stages]
+        print(json.dumps(tables[0] if len(tables) == 1 else tables, indent=2))
         return
     from chop.cli.render import print_summary
 
-    print_summary(
-        job.name,
-        [
-            ("epochs", f"{metrics.epochs}"),
-            ("seconds", f"{metrics.seconds:.1f}"),
-            ("train accuracy", f"{100 * metrics.train_accuracy:.2f} %"),
-            ("test accuracy", f"{100 * metrics.test_accuracy:.2f} %"),
-            ("weights", str(run_directory(job.name) / metrics.checkpoint)),
-        ],
-    )
+    for directory, metrics in stages:
+        print_summary(
+            directory.as_posix().removeprefix("runs/"),
+            [
+                ("epochs", f"{metrics.epochs}"),
+                ("seconds", f"{metrics.seconds:.1f}"),
+                ("train accuracy", f"{100 * metrics.train_accuracy:.2f} %"),
+                ("test accuracy", f"{100 * metrics.test_accuracy:.2f} %"),
+                ("weights", str(directory / metrics.checkpoint)),
+            ],
+        )
 
 
 def evaluate(

@@ -105,13 +105,17 @@ class SynthesizeConfig(_Section):
 
 
 class Config(_Section):
-    """A whole job. `passes` is None when the compiler's default road is meant."""
+    """A whole job. `passes` is None when the compiler's default road is meant.
+
+    `qat` trains the network once more after the last pass that quantises it.
+    """
 
     name: Name = "design"
     seed: Seed = 0
     model: ModelConfig | None = None
     dataset: DatasetConfig | None = None
     train: TrainConfig | None = None
+    qat: TrainConfig | None = None
     passes: tuple[PassCall, ...] | None = None
     hardware: dict[str, object] = {}
     simulate: SimulateConfig = SimulateConfig()

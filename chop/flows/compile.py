@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -30,11 +30,13 @@ if TYPE_CHECKING:
     from chop.sim.simulate import Mismatch
     from chop.synth.synthesize import SynthesisReport
 
-__all__ = ["DEFAULT_PASSES", "Accelerator", "Simulation", "compile"]
+__all__ = ["DEFAULT_PASSES", "Accelerator", "FineTune", "Simulation", "compile", "compile_trained"]
 
 Inputs = torch.Tensor | Sequence[torch.Tensor]
 
 GRAPH_FILE = "graph.pt"
+FineTune = Callable[[MaseGraph], MaseGraph]
+_QUANTIZING = ("quantize", "float_to_fake")
 _EMIT_PASSES = ("emit_verilog_top", "emit_internal_rtl", "emit_bram", "emit_verilog_tb")
 # What is run without [passes]: 8-bit fixed point, fractions chosen from the calibration data.
 DEFAULT_PASSES: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -216,19 +218,43 @@ def compile(
     Raises ChopError: bad configuration, a model that cannot be captured or has no exact form.
     Nothing is written unless everything succeeds.
     """
-    parsed = load_config(config)
+    place = None if out_dir is None else Path(out_dir)
+    return compile_trained(
+        model, example_inputs, load_config(config), calibration_inputs, place, None
+    )
+
+
+def compile_trained(
+    model: nn.Module | MaseGraph,
+    example_inputs: Inputs,
+    config: Config,
+    calibration_inputs: Inputs | None,
+    out_dir: Path | None,
+    fine_tune: FineTune | None,
+) -> Accelerator:
+    """`compile`, with a training of the quantised graph right after the last quantising pass.
+
+    Raises ConfigError when there is something to fine-tune but no pass quantises.
+    """
     graph = model.copy() if isinstance(model, MaseGraph) else MaseGraph(model)
     examples = _named(graph, example_inputs)
     graph = resolve("init_metadata")(graph)
     graph = resolve("add_common_metadata")(graph, {"dummy_in": examples})
     graph = resolve("add_software_metadata")(graph)
-    for name, arguments in _passes(parsed):
-        if name not in _EMIT_PASSES:
-            graph = resolve(name)(
-                graph, _completed(name, arguments, graph, parsed, calibration_inputs)
-            )
-    graph = resolve("add_hardware_metadata")(graph, parsed.hardware)
-    return _emit(graph, parsed, None if out_dir is None else Path(out_dir))
+    road = [(name, given) for name, given in _passes(config) if name not in _EMIT_PASSES]
+    last = max((i for i, (name, _) in enumerate(road) if name in _QUANTIZING), default=None)
+    if fine_tune is not None and last is None:
+        raise ConfigError(
+            "the table [qat] trains a quantised network, and no pass quantises; "
+            f"add one of {', '.join(_QUANTIZING)}"
+        )
+    for i, (name, given) in enumerate(road):
+        arguments = _completed(name, given, graph, config, calibration_inputs)
+        graph = resolve(name)(graph, arguments)
+        if fine_tune is not None and i == last:
+            graph = fine_tune(graph)
+    graph = resolve("add_hardware_metadata")(graph, config.hardware)
+    return _emit(graph, config, out_dir)
 
 
 def _passes(config: Config) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -246,7 +272,7 @@ def _completed(
 ) -> dict[str, Any]:
     """Returns a pass's arguments with what the caller, not the configuration, knows."""
     result = dict(arguments)
-    if name == "quantize":
+    if name in _QUANTIZING:
         if calibration is not None:
             result.setdefault("calibration", _named(graph, calibration))
         if "rounding" in config.hardware:

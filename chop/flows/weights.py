@@ -5,23 +5,28 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 
 import torch
+from torch import nn
 
-from chop.config.schema import Config
+from chop.config.schema import Config, TrainConfig
 from chop.errors import ConfigError, DataError
 from chop.flows.job import Job, accuracy
 from chop.flows.places import run_directory
 from chop.flows.progress import Progress
+from chop.ir.graph import MaseGraph
+from chop.passes.registry import resolve
 
-__all__ = ["Metrics", "restore_weights", "train_job"]
+__all__ = ["QAT", "Metrics", "read_metrics", "restore_weights", "train_job", "train_quantised"]
 
 _METRICS = "metrics.json"
 _KEY = "key.json"
+# The folder, inside that of the job, of the training of the quantised network.
+QAT = "qat"
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,14 +51,52 @@ def train_job(job: Job, progress: Progress, resume: bool = False) -> Metrics:
     Raises ConfigError when the configuration has no [train] or no [dataset], or when it is to
     resume a training of another configuration; only epochs and patience may differ.
     """
+    key = _training_key(job.config, ("model", "dataset", "train", "seed"))
+    return _train(
+        job, job.model, job.config.train, run_directory(job.config.name), key, progress, resume
+    )
+
+
+def restore_weights(job: Job) -> bool:
+    """Loads the weights of a finished training of the same configuration; False without one."""
+    key = _training_key(job.config, ("model", "dataset", "train", "seed"))
+    return _restore(job.model, run_directory(job.config.name), key)
+
+
+def train_quantised(
+    job: Job, graph: MaseGraph, progress: Progress, resume: bool = False
+) -> MaseGraph:
+    """Returns the graph with the weights of the table [qat], its formats as they were learned.
+
+    Trains into runs/<name>/qat, or takes them from there where the same network was trained with
+    the same configuration before. With `resume`, an unfinished training goes on.
+    """
+    config = job.config
+    directory = run_directory(config.name) / QAT
+    key = _training_key(config, ("model", "dataset", "train", "qat", "passes", "seed"))
+    key["start"] = _digest(graph.model)
+    if not _restore(graph.model, directory, key):
+        unfinished = resume and _read_key(directory) == key
+        _train(job, graph.model, config.qat, directory, key, progress, unfinished)
+    graph.model.eval()
+    return resolve("refresh_metadata")(graph)
+
+
+def _train(
+    job: Job,
+    model: nn.Module,
+    train: TrainConfig | None,
+    directory: Path,
+    key: Mapping[str, object],
+    progress: Progress,
+    resume: bool,
+) -> Metrics:
     # Lightning takes seconds to import, and a job with trained weights has no use for it.
     from chop.flows.train import train_model
 
-    config = job.config
-    if config.train is None or config.dataset is None or job.dataset is None:
+    config, dataset = job.config, job.dataset
+    if train is None or config.dataset is None or dataset is None:
         raise ConfigError(f"job '{config.name}': training needs a [train] and a [dataset] table")
-    directory = run_directory(config.name)
-    key = _training_key(config)
     if resume:
         _check_resumable(directory, key)
     directory.mkdir(parents=True, exist_ok=True)
@@ -61,9 +104,9 @@ def train_job(job: Job, progress: Progress, resume: bool = False) -> Metrics:
     _write_json(directory / _KEY, key)
     start = time.monotonic()
     training = train_model(
-        job.model,
-        job.dataset,
-        config.train,
+        model,
+        dataset,
+        train,
         batch_size=config.dataset.batch_size,
         seed=config.seed,
         directory=directory,
@@ -74,34 +117,43 @@ def train_job(job: Job, progress: Progress, resume: bool = False) -> Metrics:
         checkpoint=training.checkpoint,
         epochs=training.epochs,
         seconds=round(time.monotonic() - start, 3),
-        train_accuracy=accuracy(
-            job.model, (torch.from_numpy(job.dataset.x_train),), job.dataset.y_train
-        ),
-        test_accuracy=accuracy(
-            job.model, (torch.from_numpy(job.dataset.x_test),), job.dataset.y_test
-        ),
+        train_accuracy=accuracy(model, (torch.from_numpy(dataset.x_train),), dataset.y_train),
+        test_accuracy=accuracy(model, (torch.from_numpy(dataset.x_test),), dataset.y_test),
     )
     _write_json(directory / _METRICS, asdict(metrics))
     return metrics
 
 
-def restore_weights(job: Job) -> bool:
-    """Loads the weights of a finished training of the same configuration; False without one."""
-    directory = run_directory(job.config.name)
+def _restore(model: nn.Module, directory: Path, key: Mapping[str, object]) -> bool:
     path = directory / _METRICS
     # Metrics are written last: without them the training did not come to its end.
-    if not path.is_file() or _read_key(directory) != _training_key(job.config):
+    if not path.is_file() or _read_key(directory) != key:
         return False
     try:
-        metrics = Metrics(**json.loads(path.read_text(encoding="utf-8")))
+        metrics = read_metrics(directory)
         path = directory / metrics.checkpoint
         state = torch.load(path, weights_only=True)["state_dict"]
-        job.model.load_state_dict({key.removeprefix("model."): state[key] for key in state})
+        model.load_state_dict({key.removeprefix("model."): state[key] for key in state})
     except (OSError, RuntimeError, KeyError, TypeError, ValueError, UnpicklingError) as error:
         raise DataError(
             f"training file '{path}' cannot be read; delete '{directory}' and train again"
         ) from error
     return True
+
+
+def read_metrics(directory: Path) -> Metrics:
+    """Returns the metrics of a finished training in the folder."""
+    return Metrics(**json.loads((directory / _METRICS).read_text(encoding="utf-8")))
+
+
+def _digest(model: nn.Module) -> str:
+    """Returns a hash of every parameter and buffer: what a training starts from."""
+    digest = hashlib.sha256()
+    for name, value in model.state_dict().items():
+        digest.update(name.encode())
+        if isinstance(value, torch.Tensor):
+            digest.update(value.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _check_resumable(directory: Path, key: Mapping[str, object]) -> None:
@@ -135,9 +187,9 @@ def _write_json(path: Path, values: Mapping[str, object]) -> None:
     temporary.replace(path)
 
 
-def _training_key(config: Config) -> dict[str, object]:
+def _training_key(config: Config, parts: Sequence[str]) -> dict[str, object]:
     """Everything that the trained weights depend on."""
-    key = config.model_dump(mode="json", include={"model", "dataset", "train", "seed"})
+    key = config.model_dump(mode="json", include=set(parts))
     if key["dataset"] is not None:
         del key["dataset"]["calibration_samples"]
     if config.model is not None:

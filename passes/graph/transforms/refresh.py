@@ -5,9 +5,10 @@ from __future__ import annotations
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import KEY, NodeMeta, update
 from chop.ops.annotate import Annotator
+from chop.passes.contract import NoArguments, transform_pass
 from chop.passes.graph.analysis.add_metadata import software_meta
 
-__all__ = ["refresh_metadata"]
+__all__ = ["refresh_metadata", "refresh_metadata_transform_pass"]
 
 
 def refresh_metadata(graph: MaseGraph) -> None:
@@ -23,3 +24,10 @@ def refresh_metadata(graph: MaseGraph) -> None:
         annotator.annotate(node)
     for node in graph.fx_graph.nodes if counts else ():
         update(node, software=software_meta(graph, node))
+
+
+@transform_pass("refresh_metadata", NoArguments, ("add_common_metadata",))
+def refresh_metadata_transform_pass(graph: MaseGraph, arguments: NoArguments) -> MaseGraph:
+    """Returns the graph with metadata as its modules are now: after a training, above all."""
+    refresh_metadata(graph)
+    return graph
