@@ -35,6 +35,8 @@ class Options:
     block_size: int | None = None
     scale: float | tuple[float, ...] | None = None
     per_channel: bool = False
+    # What a minifloat's largest codes are not: "exponent" (IEEE), "code" (fp8 e4m3) or "none".
+    reserved: str | None = None
     calibration: str = "mse"
     percentile: float = 99.99
     # Fractions beyond this one are of no use (a bias finer than the products it is added to).
@@ -109,6 +111,8 @@ class Format(ABC):
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
         """Returns the nearest level of every element, and where the gradient passes (None: all).
 
+        Where it passes is a tensor of x's shape and dtype, 1 where it does and 0 elsewhere: to
+        compare into floats and to multiply by them is several times faster than by booleans.
         Never writes to x; outside any autograd graph. Exact in float64; in float32 while levels and
         scales fit 24 bits. Constants have their channels on axis 0, blocks on the last axis.
         """

@@ -10,6 +10,14 @@ import numpy as np
 
 from chop.errors import FormatError
 from chop.formats.base import Format, Options
+from chop.formats.checks import check_options
+from chop.formats.fake import (
+    in_float64,
+    power_reach,
+    round_in_place,
+    round_to_integers,
+    saturate_in_place,
+)
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half, shift_right
 
 if TYPE_CHECKING:
@@ -48,10 +56,14 @@ class Fixed(Format):
     def fit(cls, values: Floats, options: Options) -> Fixed:
         from chop.formats.calibrate import choose_fixed
 
-        width = options.width or 8
+        check_options(cls, options)
+        width = options.width or 0
         if options.frac_width is not None:
             return cls(width, options.frac_width, options.signed)
-        return choose_fixed(values, width, options.signed, options.most_frac_width).format
+        most, percentile = options.most_frac_width, options.percentile
+        return choose_fixed(
+            values, width, options.signed, most, options.calibration, percentile
+        ).format
 
     @property
     def bits(self) -> float:
@@ -64,11 +76,11 @@ class Fixed(Format):
     def quantize(
         self, x: torch.Tensor, rounding: Rounding
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        scaled = x * 2.0**self.frac_width
-        inside = (scaled >= self.low) & (scaled <= self.high)
-        return round_to_integers(scaled, rounding).clamp_(self.low, self.high).mul_(
-            2.0**-self.frac_width
-        ), inside
+        if abs(self.frac_width) > power_reach(x.dtype):
+            # Rare: constants of extreme size, whose powers of two the dtype does not hold.
+            return in_float64(x, lambda v: self._nearest(v, rounding)), in_float64(x, self._inside)
+        scaled, inside = saturate_in_place(x * 2.0**self.frac_width, self.low, self.high)
+        return round_in_place(scaled, rounding).mul_(2.0**-self.frac_width), inside
 
     @property
     def low(self) -> int:
@@ -87,12 +99,25 @@ class Fixed(Format):
 
     def to_integers(self, values: Floats, rounding: Rounding = Rounding.HALF_UP) -> Ints:
         """Returns the level of every real value: rounded, then saturated. NaN is a FormatError."""
-        scaled = np.ldexp(np.asarray(values, np.float64), self.frac_width)
+        scaled = self._rounded(np.asarray(values, np.float64), rounding)
         if np.isnan(scaled).any():
             raise FormatError(f"{self}: cannot quantise NaN; mend the model or its input")
-        inside = np.clip(scaled, float(self.low), float(self.high))
         # Beyond 53 bits the float of the largest level is the next power of two.
-        return np.clip(round_half(inside, rounding).astype(np.int64), self.low, self.high)
+        return np.clip(scaled.astype(np.int64), self.low, self.high)
+
+    def _rounded(self, values: Floats, rounding: Rounding) -> Floats:
+        with np.errstate(over="ignore"):
+            scaled = np.ldexp(values, self.frac_width)
+        return round_half(np.clip(scaled, float(self.low), float(self.high)), rounding)
+
+    def _nearest(self, values: Floats, rounding: Rounding) -> Floats:
+        with np.errstate(over="ignore"):
+            return np.ldexp(self._rounded(values, rounding), -self.frac_width)
+
+    def _inside(self, values: Floats) -> Floats:
+        with np.errstate(over="ignore"):
+            scaled = np.ldexp(values, self.frac_width)
+        return ((scaled >= self.low) & (scaled <= self.high)).astype(np.float64)
 
     def from_integers(self, levels: Ints) -> Floats:
         """Returns the real value of every level, exactly.
@@ -122,16 +147,3 @@ def covering(low: int, high: int, frac_width: int) -> Fixed:
     above = max(int(high), 0).bit_length() + signed
     below = (-low - 1).bit_length() + 1 if signed else 1
     return Fixed(max(above, below), frac_width, signed)
-
-
-def round_to_integers(scaled: torch.Tensor, rounding: Rounding) -> torch.Tensor:
-    """Returns a new tensor: every element rounded to an integer in the given mode."""
-    import torch
-
-    if rounding is Rounding.HALF_EVEN:
-        return torch.round(scaled)
-    if rounding is Rounding.FLOOR:
-        return torch.floor(scaled)
-    # floor(x + 0.5) is wrong for the float just under one half; this is exact:
-    # floor(x + 1/2) = floor((floor(2x) + 1) / 2).
-    return scaled.mul(2.0).floor_().add_(1.0).mul_(0.5).floor_()

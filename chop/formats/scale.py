@@ -11,7 +11,7 @@ import numpy as np
 from chop.errors import FormatError
 from chop.formats.rounding import Floats
 
-__all__ = ["Scale"]
+__all__ = ["Scale", "along"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,13 @@ class Scale:
     def __str__(self) -> str:
         low, high = float(min(self.factors)), float(max(self.factors))
         return f"x{low:.4g}" if low == high else f"x{low:.4g}..{high:.4g}"
+
+
+def along(scales: tuple[float, ...], rank: int) -> Floats:
+    """Returns the scales shaped for axis 0 of an array of that rank, or the one scale."""
+    array = np.array(scales, np.float64)
+    result: Floats = array.reshape(-1, *([1] * (rank - 1))) if len(array) > 1 else array[0]
+    return result
 
 
 @cache

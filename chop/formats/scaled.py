@@ -9,9 +9,11 @@ import numpy as np
 
 from chop.errors import FormatError
 from chop.formats.base import Format, Options
-from chop.formats.fixed import Fixed, round_to_integers
+from chop.formats.checks import check_options
+from chop.formats.fake import round_in_place, saturate_in_place, scale_tensor
+from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Ints, Rounding, round_half
-from chop.formats.scale import Scale
+from chop.formats.scale import Scale, along
 
 if TYPE_CHECKING:
     import torch
@@ -54,6 +56,7 @@ class Scaled(Format):
     def fit(cls, values: Floats, options: Options) -> Scaled:
         from chop.formats.calibrate import choose_scaled
 
+        check_options(cls, options)
         return choose_scaled(values, options)
 
     @property
@@ -79,26 +82,16 @@ class Scaled(Format):
     def quantize(
         self, x: torch.Tensor, rounding: Rounding
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        import torch
-
-        scale = torch.tensor(self.scales, dtype=x.dtype)
-        if len(self.scales) > 1:
-            scale = scale.reshape(-1, *([1] * (x.dim() - 1)))
-        scaled = x / scale
-        inside = (scaled >= self.low) & (scaled <= self.high)
-        return round_to_integers(scaled, rounding).clamp_(self.low, self.high).mul_(scale), inside
+        scale = scale_tensor(self.scales, x)
+        scaled, inside = saturate_in_place(x / scale, self.low, self.high)
+        return round_in_place(scaled, rounding).mul_(scale), inside
 
     def to_integers(self, values: Floats, rounding: Rounding = Rounding.HALF_UP) -> Ints:
-        scaled = values / self._along(values.ndim)
+        scaled = values / along(self.scales, values.ndim)
         if np.isnan(scaled).any():
             raise FormatError(f"{self}: cannot quantise NaN; mend the model or its input")
         inside = np.clip(scaled, float(self.low), float(self.high))
         return round_half(inside, rounding).astype(np.int64)
 
     def from_integers(self, levels: Ints) -> Floats:
-        return levels * self._along(levels.ndim)
-
-    def _along(self, rank: int) -> Floats:
-        """Returns the scales shaped for axis 0 of an array, or the one scale."""
-        array = np.array(self.scales, np.float64)
-        return array.reshape(-1, *([1] * (rank - 1))) if len(array) > 1 else array[0]
+        return levels * along(self.scales, levels.ndim)
