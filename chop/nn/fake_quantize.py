@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import torch
@@ -12,23 +11,9 @@ from chop.formats.base import Format
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
 from chop.nn.quantizer import Quantizer, Static
+from chop.nn.straight_through import straight_through
 
 __all__ = ["Cast", "cast_to_fixed", "fake_quantize"]
-
-
-class _FakeQuantize(torch.autograd.Function):
-    """y = the nearest level; dy/dx = 1 inside the format's range, 0 outside."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, format: Format, rounding: Rounding) -> torch.Tensor:
-        result, inside = format.quantize(x, rounding)
-        ctx.save_for_backward(*(() if inside is None else (inside,)))
-        return result
-
-    @staticmethod
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        inside = ctx.saved_tensors
-        return grads[0] * inside[0] if inside else grads[0], None, None
 
 
 def fake_quantize(
@@ -46,8 +31,7 @@ def fake_quantize(
         plain = (x, format.width, format.frac_width, format.signed, rounding.value)
         proxy: Any = x.tracer.create_proxy("call_function", cast_to_fixed, plain, {})
         return cast(torch.Tensor, proxy)
-    apply: Callable[..., torch.Tensor] = _FakeQuantize.apply
-    return apply(x, format, rounding)
+    return straight_through(x, format, rounding)
 
 
 def cast_to_fixed(

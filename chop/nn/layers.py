@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
@@ -115,11 +116,15 @@ class QuantizedLayer(nn.Module):
         return found
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        parameters = {
-            name: quantizer(getattr(self.layer, name))
-            for name, quantizer in self.quantizers.items()
-        }
-        result: torch.Tensor = torch.func.functional_call(self.layer, parameters, (x,))
+        # torch.func.functional_call does the same, at the price of a small layer's whole forward.
+        places = cast(dict[str, torch.Tensor | None], self.layer._parameters)
+        kept = {name: places[name] for name in self.quantizers}
+        try:
+            for name, quantizer in self.quantizers.items():
+                places[name] = quantizer(kept[name])
+            result: torch.Tensor = self.layer(x)
+        finally:
+            places.update(kept)
         return result
 
     def extra_repr(self) -> str:
