@@ -17,6 +17,7 @@ __all__ = [
     "round_half",
     "shift_left",
     "shift_right",
+    "shift_right_by",
 ]
 
 Ints = npt.NDArray[np.int64]
@@ -49,15 +50,23 @@ def shift_right(values: Ints, shift: int, rounding: Rounding) -> Ints:
     if shift <= 0:
         return shift_left(values, -shift)
     # Every value of 62 bits is within a quarter of zero from here on.
-    shift = min(shift, 63)
-    floor = values >> np.int64(shift)
+    return shift_right_by(values, np.int64(min(shift, 63)), rounding)
+
+
+def shift_right_by(values: Ints, amounts: Ints | np.int64, rounding: Rounding) -> Ints:
+    """Returns values * 2^-amounts, rounded to integers; the amounts, in 0..63, may vary.
+
+    Values are of at most 62 bits.
+    """
+    floor: Ints = values >> amounts
     if rounding is Rounding.FLOOR:
         return floor
-    rest = values - (floor << np.int64(shift))
-    half = np.int64(1 << (shift - 1))
-    if rounding is Rounding.HALF_UP:
-        return floor + (rest >= half)
-    rounded: Ints = floor + ((rest > half) | ((rest == half) & (floor & 1 == 1)))
+    rest = values - (floor << amounts)
+    half = np.int64(1) << np.maximum(amounts - 1, 0)
+    up = rest >= half
+    if rounding is Rounding.HALF_EVEN:
+        up = (rest > half) | (up & (floor & 1 == 1))
+    rounded: Ints = floor + (up & (amounts > 0))
     return rounded
 
 

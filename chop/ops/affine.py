@@ -13,6 +13,7 @@ from chop.errors import UnsupportedOpError
 from chop.formats.fixed import covering
 from chop.formats.rounding import Ints, shift_left
 from chop.formats.scale import Scale
+from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, aligned_frac_width, stream_permutation
 from chop.nn.layers import ChannelAffine
@@ -105,7 +106,7 @@ class AffineOp(Op[AffineAttributes]):
                 )
         return _product_scale(site)
 
-    def evaluate(self, site: Site[AffineAttributes], inputs: Sequence[Ints]) -> Ints:
+    def define(self, site: Site[AffineAttributes], inputs: Sequence[Value]) -> Value:
         weight, bias, _ = _constants(site)
         shape = site.inputs[0].shape
         return inputs[0] * weight.reshape(shape) + bias.reshape(shape)

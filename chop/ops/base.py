@@ -5,14 +5,17 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, final
 
 import torch
 from torch import fx, nn
 
-from chop.errors import UnsupportedOpError
+from chop.errors import FormatError, UnsupportedOpError
 from chop.formats.rounding import Floats, Ints, Rounding
 from chop.formats.scale import Scale
+from chop.integer.program import Program
+from chop.integer.record import Value, record
+from chop.integer.run import run
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Parameter, TensorType
 from chop.ops.timing import Flow, elastic
@@ -148,6 +151,8 @@ class Op(ABC, Generic[A]):
     quantizes_input: ClassVar[bool] = False
     # Whether it only renames elements: no hardware of its own.
     is_layout: ClassVar[bool] = False
+    # Whether f(s x) = s f(x), element by element, for every positive s.
+    is_positively_homogeneous: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, call: Call) -> A:
@@ -188,8 +193,28 @@ class Op(ABC, Generic[A]):
         raise UnsupportedOpError(f"operator '{self.name}' takes no real values to integers")
 
     @abstractmethod
+    def define(self, site: Site[A], inputs: Sequence[Value]) -> Value:
+        """THE definition: writes the integers of the exact result from those of the inputs.
+
+        What it writes is one program, which numpy, PyTorch and generated code run alike.
+        """
+
+    @final
+    def program(self, site: Site[A]) -> Program:
+        """Returns the integer program of a site. Raises FormatError where it may leave int64."""
+        inputs = [(t.shape, t.low, t.high) for t in site.inputs]
+        try:
+            return record(lambda values: self.define(site, values), inputs)
+        except FormatError as error:
+            raise FormatError(f"node '{site.name}': {error}") from error
+
+    @final
     def evaluate(self, site: Site[A], inputs: Sequence[Ints]) -> Ints:
-        """The definition: [N, *shape] integers of the exact result from those of the inputs."""
+        """Returns the program's result: integers [N, *shape] from those of the inputs.
+
+        A layout operator moves real values alike.
+        """
+        return run(self.program(site), inputs)
 
     def macs(self, attributes: A, output: TensorType) -> int:
         """Returns the multiplications per sample."""

@@ -13,6 +13,8 @@ from chop.formats.base import Format
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Ints, Rounding
 from chop.formats.scale import Scale
+from chop.integer.record import Value
+from chop.integer.shift import requantised_by_shift
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast as CastLayer
 from chop.nn.fake_quantize import cast_to_fixed, fake_quantize
@@ -56,8 +58,11 @@ class Cast(Op[CastAttributes]):
     def enter(self, attributes: CastAttributes, values: Floats) -> Ints:
         return attributes.format.to_integers(values, attributes.rounding)
 
-    def evaluate(self, site: Site[CastAttributes], inputs: Sequence[Ints]) -> Ints:
-        return self._cast(site, inputs[0])
+    def define(self, site: Site[CastAttributes], inputs: Sequence[Value]) -> Value:
+        source, format = site.inputs[0].fixed, site.attributes.format
+        if not isinstance(format, Fixed):
+            raise UnsupportedOpError(f"node '{site.name}': no requantiser to {format} yet")
+        return requantised_by_shift(inputs[0], source, format, site.attributes.rounding)
 
     def _cast(self, site: Site[CastAttributes], values: Ints) -> Ints:
         source, format = site.inputs[0].fixed, site.attributes.format

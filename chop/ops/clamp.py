@@ -6,13 +6,12 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from chop.errors import UnsupportedOpError
-from chop.formats.rounding import Ints
+from chop.integer.record import Value
 from chop.ir.meta import Cost
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
@@ -69,11 +68,13 @@ class Clamp(Op[ClampAttributes]):
 
     def infer(self, site: Site[ClampAttributes]) -> TensorType:
         (x,) = site.inputs
-        low, high = _clip(np.array([x.low, x.high], np.int64), _levels(site)).tolist()
+        low, high = (_clip(end, _levels(site)) for end in (x.low, x.high))
         return TensorType.bounded(x.shape, low, high, x.fixed.frac_width, x.layout)
 
-    def evaluate(self, site: Site[ClampAttributes], inputs: Sequence[Ints]) -> Ints:
-        return _clip(inputs[0], _levels(site))
+    def define(self, site: Site[ClampAttributes], inputs: Sequence[Value]) -> Value:
+        low, high = _levels(site)
+        value = inputs[0] if low is None else inputs[0].maximum(low)
+        return value if high is None else value.minimum(high)
 
     def bind(self, site: Site[ClampAttributes], build: Build) -> Binding:
         x = site.inputs[0]
@@ -142,10 +143,10 @@ def _levels(site: Site[ClampAttributes]) -> tuple[int | None, int | None]:
     return levels[0], levels[1]
 
 
-def _clip(values: Ints, levels: tuple[int | None, int | None]) -> Ints:
+def _clip(value: int, levels: tuple[int | None, int | None]) -> int:
     low, high = levels
-    values = values if low is None else np.maximum(values, low)
-    return values if high is None else np.minimum(values, high)
+    value = value if low is None else max(value, low)
+    return value if high is None else min(value, high)
 
 
 def _signed(value: int | None) -> str:

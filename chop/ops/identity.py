@@ -9,8 +9,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
+from chop.integer.record import Value
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Call, Case, Op, Site
 
@@ -42,6 +42,7 @@ class Identity(Op[IdentityAttributes]):
     )
     module = None
     is_layout = True
+    is_positively_homogeneous = True
 
     def read(self, call: Call) -> IdentityAttributes:
         if call.spelling == "dropout" and call.argument(2, "training", True) is True:
@@ -57,7 +58,7 @@ class Identity(Op[IdentityAttributes]):
     def infer_scale(self, site: Site[IdentityAttributes]) -> Scale | None:
         return site.inputs[0].scale
 
-    def evaluate(self, site: Site[IdentityAttributes], inputs: Sequence[Ints]) -> Ints:
+    def define(self, site: Site[IdentityAttributes], inputs: Sequence[Value]) -> Value:
         return inputs[0]
 
     def cases(self) -> tuple[Case, ...]:

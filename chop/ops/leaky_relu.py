@@ -6,12 +6,11 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional
 
-from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
+from chop.integer.record import Value
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters
@@ -34,6 +33,7 @@ class LeakyRelu(Op[LeakyReluAttributes]):
     targets = (nn.LeakyReLU, functional.leaky_relu, functional.leaky_relu_)
     module = "chop_leaky_relu"
     absorbs_cast = True
+    is_positively_homogeneous = True
 
     def read(self, call: Call) -> LeakyReluAttributes:
         if isinstance(call.module, nn.LeakyReLU):
@@ -59,9 +59,9 @@ class LeakyRelu(Op[LeakyReluAttributes]):
     def infer_scale(self, site: Site[LeakyReluAttributes]) -> Scale | None:
         return site.inputs[0].scale
 
-    def evaluate(self, site: Site[LeakyReluAttributes], inputs: Sequence[Ints]) -> Ints:
+    def define(self, site: Site[LeakyReluAttributes], inputs: Sequence[Value]) -> Value:
         (x,) = inputs
-        return np.where(x >= 0, x << np.int64(site.attributes.slope_shift), x)
+        return x.where_nonnegative(x.shift_left(site.attributes.slope_shift), x)
 
     def bind(self, site: Site[LeakyReluAttributes], build: Build) -> Binding:
         parameters = elementwise_parameters(site, build)

@@ -13,8 +13,9 @@ from torch.nn import functional
 
 from chop.errors import UnsupportedOpError
 from chop.formats.fixed import covering
-from chop.formats.rounding import Ints, exact_matmul, shift_left
+from chop.formats.rounding import Ints, shift_left
 from chop.formats.scale import Scale
+from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, aligned_frac_width, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
@@ -103,14 +104,10 @@ class Linear(Op[LinearAttributes]):
     def infer_scale(self, site: Site[LinearAttributes]) -> Scale | None:
         return _product_scale(site)
 
-    def evaluate(self, site: Site[LinearAttributes], inputs: Sequence[Ints]) -> Ints:
-        (x,) = site.inputs
+    def define(self, site: Site[LinearAttributes], inputs: Sequence[Value]) -> Value:
         _, shift, bias = _alignment(site)
-        weight = site.parameters["weight"].values
-        largest = int(np.abs(weight).sum(axis=1).max()) * max(abs(x.low), abs(x.high))
-        flat = inputs[0].reshape(-1, site.attributes.in_features)
-        result = (exact_matmul(flat, weight, largest) << np.int64(shift)) + bias
-        return result.reshape(len(inputs[0]), *site.exact.shape)
+        products = inputs[0].matmul(site.parameters["weight"].values)
+        return products.shift_left(shift) + bias
 
     def macs(self, attributes: LinearAttributes, output: TensorType) -> int:
         return attributes.in_features * attributes.out_features * attributes.vectors

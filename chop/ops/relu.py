@@ -5,13 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
-from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
+from chop.integer.record import Value
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters
@@ -30,6 +29,7 @@ class Relu(Op[ReluAttributes]):
     targets = (nn.ReLU, functional.relu, torch.relu, torch.relu_, "relu", "relu_")
     module = "chop_relu"
     absorbs_cast = True
+    is_positively_homogeneous = True
 
     def read(self, call: Call) -> ReluAttributes:
         return ReluAttributes()
@@ -42,8 +42,8 @@ class Relu(Op[ReluAttributes]):
     def infer_scale(self, site: Site[ReluAttributes]) -> Scale | None:
         return site.inputs[0].scale
 
-    def evaluate(self, site: Site[ReluAttributes], inputs: Sequence[Ints]) -> Ints:
-        return np.maximum(inputs[0], 0)
+    def define(self, site: Site[ReluAttributes], inputs: Sequence[Value]) -> Value:
+        return inputs[0].maximum(0)
 
     def bind(self, site: Site[ReluAttributes], build: Build) -> Binding:
         return Binding(self.module, elementwise_parameters(site, build))

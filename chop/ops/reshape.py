@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from chop.errors import UnsupportedOpError
-from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
+from chop.integer.record import Value
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Call, Case, Op, Site
 
@@ -62,8 +62,8 @@ class Reshape(Op[ReshapeAttributes]):
             )
         return x.scale
 
-    def evaluate(self, site: Site[ReshapeAttributes], inputs: Sequence[Ints]) -> Ints:
-        return inputs[0].reshape(len(inputs[0]), *site.attributes.shape)
+    def define(self, site: Site[ReshapeAttributes], inputs: Sequence[Value]) -> Value:
+        return inputs[0].reshape(site.attributes.shape)
 
     def cases(self) -> tuple[Case, ...]:
         return (

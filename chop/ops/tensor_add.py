@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from chop.errors import UnsupportedOpError
-from chop.formats.rounding import Ints, shift_left
+from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
+from chop.integer.record import Value
 from chop.ir.meta import Cost
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
@@ -67,10 +68,10 @@ class TensorAdd(Op[TensorAddAttributes]):
             )
         return a.scale
 
-    def evaluate(self, site: Site[TensorAddAttributes], inputs: Sequence[Ints]) -> Ints:
+    def define(self, site: Site[TensorAddAttributes], inputs: Sequence[Value]) -> Value:
         frac_width = site.exact.fixed.frac_width
         a, b = (
-            shift_left(x, frac_width - t.fixed.frac_width)
+            x.shift_left(frac_width - t.fixed.frac_width)
             for x, t in zip(inputs, site.inputs, strict=True)
         )
         return a - b if site.attributes.subtract else a + b

@@ -26,14 +26,17 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "models": {"errors", "config", "ir"},
     "formats": {"errors"},
     "ir": {"errors", "formats"},
-    "nn": {"errors", "formats"},
-    "ops": {"errors", "formats", "ir", "nn"},
+    "integer": {"errors", "formats"},
+    "nn": {"errors", "config", "formats"},
+    "ops": {"errors", "formats", "integer", "ir", "nn"},
     "schedule": {"errors", "formats", "ir", "ops"},
     "sim": {"errors", "formats", "ir", "tools"},
     "synth": {"errors", "formats", "ir", "tools"},
-    "passes": {"errors", "config", "formats", "ir", "nn", "ops", "schedule", "sim", "synth"},
+    "passes": {
+        "errors", "config", "formats", "integer", "ir", "nn", "ops", "schedule", "sim", "synth",
+    },
     "flows": {
-        "errors", "tools", "config", "datasets", "models", "formats", "ir", "nn", "ops",
+        "errors", "tools", "config", "datasets", "models", "formats", "integer", "ir", "nn", "ops",
         "schedule", "sim", "synth", "passes",
     },
     "cli": {
