@@ -1,10 +1,12 @@
-// Sum of Inputs signed numbers, OutWidth bits two's complement (wraps). A register after every
+// Sum of Inputs numbers, OutWidth bits two's complement (wraps). They are two's complement or, with
+// Signed 0, unsigned: of single bits the sum is their number (popcount). A register after every
 // LevelsPerStage levels and after the last: latency ceil(clog2(Inputs) / LevelsPerStage), 0 for one
 // input. Free-running: one sum per cycle, never stalls.
 module chop_adder_tree #(
   parameter int unsigned Inputs         = 4,
   parameter int unsigned InWidth        = 16,
   parameter int unsigned OutWidth       = 18,
+  parameter bit          Signed         = 1'b1,
   parameter int unsigned LevelsPerStage = 1
 ) (
   input  logic                      clk_i,
@@ -38,17 +40,25 @@ module chop_adder_tree #(
       logic [Nodes*Width-1:0] sums_d;
 
       for (genvar i = 0; i < Nodes; i = i + 1) begin : gen_node
-        logic signed [BelowWidth-1:0] a, b;
+        logic [BelowWidth-1:0]   a_below, b_below;
+        logic signed [Width-1:0] a, b;
         // Kept as it is: Yosys would merge adders into carry-save trees, a third larger in 4-input
         // LUTs.
         (* keep *) logic signed [Width-1:0] sum;
-        assign a = gen_level[k-1].sums[2*i*BelowWidth +: BelowWidth];
+        assign a_below = gen_level[k-1].sums[2*i*BelowWidth +: BelowWidth];
         if (2 * i + 1 < Below) begin : gen_pair
-          assign b = gen_level[k-1].sums[(2*i+1)*BelowWidth +: BelowWidth];
+          assign b_below = gen_level[k-1].sums[(2*i+1)*BelowWidth +: BelowWidth];
         end else begin : gen_odd
-          assign b = '0;
+          assign b_below = '0;
         end
-        assign sum = Width'(a) + Width'(b);
+        if (Width > BelowWidth) begin : gen_wider
+          assign a = {Signed && a_below[BelowWidth-1], a_below};
+          assign b = {Signed && b_below[BelowWidth-1], b_below};
+        end else begin : gen_wrapped
+          assign a = a_below;
+          assign b = b_below;
+        end
+        assign sum = a + b;
         assign sums_d[i*Width +: Width] = sum;
       end
 
@@ -60,11 +70,15 @@ module chop_adder_tree #(
     end
   end
 
-  // The last level may be narrower than OutWidth: extend its sign.
+  // The last level may be narrower than OutWidth: extend it by its sign, or by zeros.
   localparam int unsigned LastWidth = chop_pkg::min(InWidth + Levels, OutWidth);
-  logic signed [LastWidth-1:0] last;
-  assign last  = gen_level[Levels].sums;
-  assign sum_o = OutWidth'(last);
+  logic [LastWidth-1:0] last;
+  assign last = gen_level[Levels].sums;
+  if (OutWidth > LastWidth) begin : gen_extend
+    assign sum_o = {{(OutWidth - LastWidth){Signed && last[LastWidth-1]}}, last};
+  end else begin : gen_whole
+    assign sum_o = last;
+  end
 
   if (Levels == 0) begin : gen_no_register
     logic unused;

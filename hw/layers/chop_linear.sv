@@ -7,42 +7,56 @@
 //   InputStationary 0: output group outer, input beat inner; OutLanes accumulators
 //   InputStationary 1: input beat outer, output group inner; a memory of NO partial sums
 // WeightFile: a word per step, in step order, weight [o*InLanes + i] of output lane o and input
-// lane i. BiasFile: a word of OutLanes values per output group.
+// lane i, a code of WeightWidth bits that chop_product reads (WeightKind, MantissaWidth). A product
+// takes FullWidth bits. BiasFile: a word of OutLanes values per output group. For every kind but
+// integer they make up for what a product leaves out: 1 for each weight with its sign set (not with
+// block exponents), and for xnor, which counts the products that are 1, -InFeatures in all.
+//
+// Block exponents: with InExponentWidth an element of x is {exponent, number}, a beat has one
+// exponent; with WeightExponentWidth a word of ExponentFile holds one per output lane. The sum over
+// the input lanes is shifted left by them, in a stage of its own.
 //
 // A beat accepted in cycle a may be used by a step from a+1 on. A step that completes an output
 // group, issued in cycle s, has its beat valid in s + RomLatency + 2 +
-// ceil(clog2(InLanes)/LevelsPerStage). It issues only with one of OutDepth credits, which the
-// output handshake returns for the next cycle, so the datapath never stalls. No combinational path
-// between the two streams, nor from valid to ready or back.
+// ceil(clog2(InLanes)/LevelsPerStage), plus 1 with block exponents. It issues only with one of
+// OutDepth credits, which the output handshake returns for the next cycle, so the datapath never
+// stalls. No combinational path between the two streams, nor from valid to ready or back.
 module chop_linear #(
-  parameter int unsigned InFeatures      = 8,
-  parameter int unsigned OutFeatures     = 8,
-  parameter int unsigned InLanes         = 2,
-  parameter int unsigned OutLanes        = 2,
-  parameter int unsigned InWidth         = 8,
-  parameter bit          InSigned        = 1'b1,
-  parameter int unsigned WeightWidth     = 8,
-  parameter int unsigned BiasWidth       = 16,
-  parameter int unsigned OutWidth        = 20,
-  parameter int unsigned ProductShift    = 0,
-  parameter bit          InputStationary = 1'b0,
-  parameter int unsigned InDepth         = 8,
-  parameter int unsigned OutDepth        = 2,
-  parameter int unsigned LevelsPerStage  = 1,
-  parameter int unsigned RomLatency      = 1,
-  parameter              RomStyle        = "auto",
-  parameter              WeightFile      = "",
-  parameter              BiasFile        = "",
-  parameter bit          HasBias         = 1'b1
+  parameter int unsigned InFeatures          = 8,
+  parameter int unsigned OutFeatures         = 8,
+  parameter int unsigned InLanes             = 2,
+  parameter int unsigned OutLanes            = 2,
+  parameter int unsigned InWidth             = 8,
+  parameter bit          InSigned            = 1'b1,
+  parameter int unsigned InExponentWidth     = 0,
+  parameter              WeightKind          = "integer",
+  parameter int unsigned WeightWidth         = 8,
+  parameter int unsigned MantissaWidth       = 0,
+  parameter int unsigned WeightExponentWidth = 0,
+  parameter int unsigned FullWidth           = InWidth + WeightWidth,
+  parameter int unsigned BiasWidth           = 16,
+  parameter int unsigned OutWidth            = 20,
+  parameter int unsigned ProductShift        = 0,
+  parameter bit          InputStationary     = 1'b0,
+  parameter int unsigned InDepth             = 8,
+  parameter int unsigned OutDepth            = 2,
+  parameter int unsigned LevelsPerStage      = 1,
+  parameter int unsigned RomLatency          = 1,
+  parameter              RomStyle            = "auto",
+  parameter              WeightFile          = "",
+  parameter              ExponentFile        = "",
+  parameter              BiasFile            = "",
+  parameter bit          HasBias             = 1'b1,
+  localparam int unsigned ElementWidth = InExponentWidth + InWidth
 ) (
-  input  logic                         clk_i,
-  input  logic                         rst_ni,
-  input  logic [InLanes*InWidth-1:0]   x_data_i,
-  input  logic                         x_valid_i,
-  output logic                         x_ready_o,
-  output logic [OutLanes*OutWidth-1:0] y_data_o,
-  output logic                         y_valid_o,
-  input  logic                         y_ready_i
+  input  logic                            clk_i,
+  input  logic                            rst_ni,
+  input  logic [InLanes*ElementWidth-1:0] x_data_i,
+  input  logic                            x_valid_i,
+  output logic                            x_ready_o,
+  output logic [OutLanes*OutWidth-1:0]    y_data_o,
+  output logic                            y_valid_o,
+  input  logic                            y_ready_i
 );
   if (InFeatures % InLanes != 0 || OutFeatures % OutLanes != 0) begin : gen_check_lanes
     $error("chop_linear: InLanes must divide InFeatures, and OutLanes OutFeatures");
@@ -55,24 +69,44 @@ module chop_linear #(
   localparam int unsigned OutBeats = OutFeatures / OutLanes;
   localparam int unsigned Steps    = InBeats * OutBeats;
 
+  // Text of equal widths, as the comparison wants it.
+  localparam bit IsXnor   = (128'(WeightKind) == 128'("xnor"));
+  localparam bit IsScaled = (InExponentWidth != 0) || (WeightExponentWidth != 0);
+
   // Bits above OutWidth cannot reach the sum, so products and tree drop them.
-  localparam int unsigned FullWidth = InWidth + WeightWidth;
   localparam int unsigned TermWidth = (OutWidth > ProductShift) ? OutWidth - ProductShift : 1;
   localparam int unsigned ProductWidth = chop_pkg::min(FullWidth, TermWidth);
-  localparam int unsigned TreeWidth = chop_pkg::min(FullWidth + $clog2(InLanes), TermWidth);
 
-  // Cycles from a step's issue to its accumulation: memories, product register, adder tree.
+  // Cycles from a step's issue to its accumulation: memories, product register, adder tree, shift.
   localparam int unsigned TreeLatency = chop_pkg::ceil_div($clog2(InLanes), LevelsPerStage);
-  localparam int unsigned Stages      = RomLatency + 1 + TreeLatency;
+  localparam int unsigned Stages      = RomLatency + 1 + TreeLatency + (IsScaled ? 1 : 0);
+
+  // ---- What is kept of an input beat: of +-1 the signs, one exponent ----
+
+  localparam int unsigned LaneWidth   = IsXnor ? 1 : InWidth;
+  localparam int unsigned StoredWidth = InExponentWidth + InLanes * LaneWidth;
+  logic [StoredWidth-1:0] x_stored;
+
+  for (genvar i = 0; i < InLanes; i = i + 1) begin : gen_stored
+    assign x_stored[i*LaneWidth +: LaneWidth] =
+        x_data_i[i*ElementWidth + InWidth - LaneWidth +: LaneWidth];
+  end
+  if (InExponentWidth != 0) begin : gen_exponent
+    assign x_stored[StoredWidth-1 -: InExponentWidth] = x_data_i[InWidth +: InExponentWidth];
+  end
+  if (StoredWidth != InLanes * ElementWidth) begin : gen_unused_data
+    logic unused;
+    assign unused = ^x_data_i;
+  end
 
   // ---- Issue: one step per cycle ----
 
   logic step, step_valid, step_first, step_last;
   logic beat_first, beat_last, repeat_last;
-  logic [InLanes*InWidth-1:0] x_read;
+  logic [StoredWidth-1:0] x_read;
 
   chop_replay_buffer #(
-    .Width  (InLanes * InWidth),
+    .Width  (StoredWidth),
     .Beats  (InputStationary ? 1 : InBeats),
     .Repeats(OutBeats),
     .Depth  (InDepth)
@@ -81,7 +115,7 @@ module chop_linear #(
     .rst_ni       (rst_ni),
     .valid_i      (x_valid_i),
     .ready_o      (x_ready_o),
-    .data_i       (x_data_i),
+    .data_i       (x_stored),
     .step_valid_o (step_valid),
     .step_i       (step),
     .beat_first_o (beat_first),
@@ -138,7 +172,7 @@ module chop_linear #(
   localparam int unsigned StepWidth = chop_pkg::index_width(Steps);
   logic [StepWidth-1:0] step_q;
   logic [OutLanes*InLanes*WeightWidth-1:0] weights;
-  logic [InLanes*InWidth-1:0] x;
+  logic [StoredWidth-1:0] x;
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) step_q <= '0;
@@ -158,6 +192,26 @@ module chop_linear #(
     .data_o   (weights)
   );
 
+  logic [chop_pkg::max(OutLanes*WeightExponentWidth, 1)-1:0] exponents;
+  if (WeightExponentWidth != 0) begin : gen_exponents
+    chop_rom #(
+      .Width  (OutLanes * WeightExponentWidth),
+      .Depth  (Steps),
+      .File   (ExponentFile),
+      .Latency(RomLatency),
+      .Style  (RomStyle)
+    ) u_exponents (
+      .clk_i    (clk_i),
+      .en_i     (step),
+      .address_i(step_q),
+      .data_o   (exponents)
+    );
+  end else begin : gen_no_exponents
+    assign exponents = '0;
+    logic unused;
+    assign unused = ^exponents;
+  end
+
   if (RomLatency == 1) begin : gen_x_direct
     assign x = x_read;
   end else begin : gen_x_delayed
@@ -166,33 +220,37 @@ module chop_linear #(
 
   // ---- Products, summed over the input lanes ----
 
-  localparam int unsigned XWidth = InSigned ? InWidth : InWidth + 1;
   logic [OutLanes*OutWidth-1:0] terms;
 
   for (genvar o = 0; o < OutLanes; o = o + 1) begin : gen_out
     logic [InLanes*ProductWidth-1:0] products;
-    logic signed [TreeWidth-1:0] sum;
+    logic [TermWidth-1:0]            sum;
+    logic [OutWidth-1:0]             term;
 
     for (genvar i = 0; i < InLanes; i = i + 1) begin : gen_in
-      logic signed [XWidth-1:0]       x_lane;
-      logic signed [WeightWidth-1:0]  weight;
-      logic signed [ProductWidth-1:0] product_q;
-      if (InSigned) begin : gen_signed
-        assign x_lane = x[i*InWidth +: InWidth];
-      end else begin : gen_unsigned
-        assign x_lane = {1'b0, x[i*InWidth +: InWidth]};
-      end
-      assign weight  = weights[(o*InLanes+i)*WeightWidth +: WeightWidth];
-      always_ff @(posedge clk_i) begin
-        product_q <= ProductWidth'(FullWidth'(x_lane) * FullWidth'(weight));
-      end
+      logic [ProductWidth-1:0] product, product_q;
+      chop_product #(
+        .Kind         (WeightKind),
+        .InWidth      (LaneWidth),
+        .InSigned     (InSigned),
+        .WeightWidth  (WeightWidth),
+        .MantissaWidth(MantissaWidth),
+        .OutWidth     (ProductWidth),
+        .Negate       (IsScaled)
+      ) u_product (
+        .x_i      (x[i*LaneWidth +: LaneWidth]),
+        .weight_i (weights[(o*InLanes+i)*WeightWidth +: WeightWidth]),
+        .product_o(product)
+      );
+      always_ff @(posedge clk_i) product_q <= product;
       assign products[i*ProductWidth +: ProductWidth] = product_q;
     end
 
     chop_adder_tree #(
       .Inputs        (InLanes),
       .InWidth       (ProductWidth),
-      .OutWidth      (TreeWidth),
+      .OutWidth      (TermWidth),
+      .Signed        (!IsXnor),
       .LevelsPerStage(LevelsPerStage)
     ) u_tree (
       .clk_i (clk_i),
@@ -200,7 +258,37 @@ module chop_linear #(
       .sum_o (sum)
     );
 
-    assign terms[o*OutWidth +: OutWidth] = OutWidth'(sum) << ProductShift;
+    assign term = OutWidth'(sum) << ProductShift;
+
+    if (IsScaled) begin : gen_scaled
+      // The exponents run beside the products and their sum.
+      localparam int unsigned ShiftWidth =
+          chop_pkg::max(InExponentWidth, WeightExponentWidth)
+          + ((InExponentWidth != 0 && WeightExponentWidth != 0) ? 1 : 0);
+      localparam int unsigned Delay = 1 + TreeLatency;
+      logic [ShiftWidth-1:0]       x_exponent, weight_exponent, shift;
+      logic [Delay*ShiftWidth-1:0] shifts_q;
+      logic [OutWidth-1:0]         term_q;
+      if (InExponentWidth != 0) begin : gen_x
+        assign x_exponent = ShiftWidth'(x[StoredWidth-1 -: InExponentWidth]);
+      end else begin : gen_no_x
+        assign x_exponent = '0;
+      end
+      if (WeightExponentWidth != 0) begin : gen_weight
+        assign weight_exponent =
+            ShiftWidth'(exponents[o*WeightExponentWidth +: WeightExponentWidth]);
+      end else begin : gen_no_weight
+        assign weight_exponent = '0;
+      end
+      assign shift = shifts_q[(Delay-1)*ShiftWidth +: ShiftWidth];
+      always_ff @(posedge clk_i) begin
+        shifts_q <= (Delay * ShiftWidth)'({shifts_q, x_exponent + weight_exponent});
+        term_q   <= term << shift;
+      end
+      assign terms[o*OutWidth +: OutWidth] = term_q;
+    end else begin : gen_unscaled
+      assign terms[o*OutWidth +: OutWidth] = term;
+    end
   end
 
   // ---- Accumulation: the first step of a group starts from the bias ----

@@ -1,100 +1,11 @@
-"""Cases of the layers."""
+"""Cases of the element-wise layers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from tests.rtl.rtl_case import Case, Cast, Signal, element, layer_ports, rom_file
-from tests.rtl.rtl_models import (
-    Beat,
-    Elastic,
-    Linear,
-    LinearShape,
-    Register,
-    pack,
-    round_saturate,
-    split,
-)
-
-
-def _linear(
-    ins: tuple[int, int],
-    outs: tuple[int, int],
-    depths: tuple[int, int] | None = None,
-    *,
-    stationary: bool = False,
-    signed: bool = True,
-    widths: tuple[int, int, int, int] = (4, 4, 8, 12),
-    shift: int = 0,
-    levels: int = 1,
-    rom: int = 1,
-    bias: bool = True,
-    style: str = "auto",
-) -> Case:
-    """Features and lanes of both sides, (InDepth, OutDepth), widths of x, weight, bias, y."""
-    (features_in, in_lanes), (features_out, out_lanes) = ins, outs
-    in_beats, out_beats = features_in // in_lanes, features_out // out_lanes
-    x_width, weight_width, bias_width, y_width = widths
-    latency = rom + 2 + -(-(in_lanes - 1).bit_length() // levels)
-    in_depth, out_depth = depths or (1 if stationary else in_beats, latency + 1)
-    weight = [
-        [element(weight_width, True) for _ in range(features_in)] for _ in range(features_out)
-    ]
-    biases = [element(bias_width, True) for _ in range(features_out)] if bias else None
-
-    def word(beat: int, group: int) -> int:
-        rows = weight[group * out_lanes : (group + 1) * out_lanes]
-        columns = slice(beat * in_lanes, (beat + 1) * in_lanes)
-        return pack([w for row in rows for w in row[columns]], weight_width)
-
-    steps = (
-        [(i, o) for i in range(in_beats) for o in range(out_beats)]
-        if stationary
-        else [(i, o) for o in range(out_beats) for i in range(in_beats)]
-    )
-    weight_file, roms = rom_file(
-        "w", [word(*s) for s in steps], in_lanes * out_lanes * weight_width
-    )
-    params: dict[str, int | str] = {
-        "InFeatures": features_in,
-        "OutFeatures": features_out,
-        "InLanes": in_lanes,
-        "OutLanes": out_lanes,
-        "InWidth": x_width,
-        "InSigned": int(signed),
-        "WeightWidth": weight_width,
-        "BiasWidth": bias_width,
-        "OutWidth": y_width,
-        "ProductShift": shift,
-        "InputStationary": int(stationary),
-        "InDepth": in_depth,
-        "OutDepth": out_depth,
-        "LevelsPerStage": levels,
-        "RomLatency": rom,
-        "RomStyle": style,
-        "WeightFile": weight_file,
-        "HasBias": int(bias),
-    }
-    if biases is not None:
-        words = [pack(biases[o * out_lanes :][:out_lanes], bias_width) for o in range(out_beats)]
-        params["BiasFile"], more = rom_file("b", words, out_lanes * bias_width)
-        roms |= more
-    shape = LinearShape(
-        weight,
-        biases,
-        in_lanes,
-        out_lanes,
-        x_width,
-        signed,
-        y_width,
-        shift,
-        stationary,
-        in_depth,
-        out_depth,
-        latency,
-    )
-    x, y = Signal("x", in_lanes, x_width), Signal("y", out_lanes, y_width)
-    return Case("chop_linear", params, lambda: Linear(shape), layer_ports(), (x,), (y,), roms=roms)
+from tests.rtl.rtl_models import Beat, Elastic, Register, pack, round_saturate, split
 
 
 def _elementwise(
@@ -240,49 +151,10 @@ def _add(
     )
 
 
-_LINEAR = (
-    # NI and NO in every combination of one and several, both dataflows.
-    _linear((4, 4), (4, 4)),
-    _linear((4, 4), (6, 2)),
-    _linear((6, 2), (4, 4)),
-    _linear((6, 2), (6, 2)),
-    _linear((4, 4), (6, 2), stationary=True),
-    _linear((6, 2), (4, 4), stationary=True),
-    _linear((6, 2), (6, 2), stationary=True),
-    _linear((4, 4), (4, 4), stationary=True),
-    # Two groups: the shortest distance between a partial sum's write and its read.
-    _linear((6, 2), (4, 2), stationary=True),
-    _linear((6, 1), (4, 2), (3, 2), stationary=True, signed=False),
-    # Every depth changes the timing.
-    _linear((6, 2), (6, 2), (3, 1)),
-    _linear((6, 2), (6, 2), (4, 2)),
-    _linear((6, 2), (6, 2), (6, 3), stationary=True),
-    _linear((6, 2), (6, 2), (1, 1), stationary=True),
-    _linear((4, 4), (4, 4), (1, 1)),
-    _linear((4, 4), (4, 4), (2, 5)),
-    _linear((5, 1), (3, 1), (7, 4)),
-    # Memory latency, tree registers, lanes that are no power of two.
-    _linear((6, 3), (6, 2), rom=2),
-    _linear((6, 3), (6, 2), rom=2, levels=2, stationary=True),
-    _linear((10, 5), (3, 3), levels=2),
-    _linear((8, 8), (2, 1), levels=3, rom=2, style="block"),
-    _linear((1, 1), (1, 1)),
-    # Numbers: unsigned input, shifted products, no bias, sums that wrap, products that do.
-    _linear((6, 2), (6, 2), signed=False),
-    _linear((6, 2), (6, 2), shift=3, widths=(4, 4, 14, 14)),
-    _linear((6, 2), (6, 2), bias=False),
-    _linear((6, 2), (6, 2), bias=False, stationary=True, style="logic"),
-    _linear((6, 3), (6, 2), widths=(8, 8, 10, 20)),
-    _linear((6, 3), (6, 2), widths=(4, 4, 7, 7)),
-    _linear((6, 3), (6, 2), widths=(4, 4, 5, 5), shift=6),
-    _linear((6, 2), (2, 2), widths=(1, 1, 3, 6), signed=False),
-)
-
 _SIGNED = Cast(8, True, 5, True, 2)
 _UNSIGNED = Cast(8, False, 5, False, 3, 0, 2)
 
 CASES = (
-    *_LINEAR,
     _cast(_SIGNED),
     _cast(_UNSIGNED, 1),
     _cast(Cast(4, True, 8, True, left=2), 3),

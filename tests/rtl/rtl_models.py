@@ -210,14 +210,16 @@ class Replay(Model):
 
 @dataclass(frozen=True)
 class LinearShape:
-    """What chop_linear is asked to compute; weight [out][in], bias [out] or None."""
+    """What chop_linear is asked to compute; weight [out][in], bias [out] or None.
+
+    `numbers` gives the numbers of a beat, lane 0 first.
+    """
 
     weight: Sequence[Sequence[int]]
     bias: Sequence[int] | None
     in_lanes: int
     out_lanes: int
-    in_width: int
-    in_signed: bool
+    numbers: Callable[[Beat], Sequence[int]]
     out_width: int
     product_shift: int
     input_stationary: bool
@@ -244,11 +246,7 @@ class Linear(Model):
 
     def _output(self, group: int) -> Beat:
         s = self.shape
-        x = [
-            value
-            for k in sorted(self.sample)
-            for value in split(self.sample[k], s.in_lanes, s.in_width, s.in_signed)
-        ]
+        x = [value for k in sorted(self.sample) for value in s.numbers(self.sample[k])]
         rows = range(group * s.out_lanes, (group + 1) * s.out_lanes)
         sums = [
             (sum(w * v for w, v in zip(s.weight[row], x, strict=True)) << s.product_shift)

@@ -131,14 +131,15 @@ def _round_saturate(cast: Cast) -> Case:
     )
 
 
-def _tree(inputs: int, in_width: int, out_width: int, levels: int) -> Case:
+def _tree(inputs: int, in_width: int, out_width: int, levels: int, signed: bool = True) -> Case:
     def function(x: int) -> int:
-        return pack([sum(split(x, inputs, in_width, True))], out_width)
+        return pack([sum(split(x, inputs, in_width, signed))], out_width)
 
     params = {
         "Inputs": inputs,
         "InWidth": in_width,
         "OutWidth": out_width,
+        "Signed": int(signed),
         "LevelsPerStage": levels,
     }
     return Case(
@@ -239,6 +240,9 @@ CASES = (
     *(_tree(*shape) for shape in _TREES),
     _tree(7, 6, 6, 3),
     _tree(4, 6, 5, 1),
+    *(_tree(*shape, signed=False) for shape in ((1, 1, 1, 1), (1, 3, 5, 1), (9, 1, 4, 2))),
+    _tree(6, 3, 5, 1, signed=False),
+    _tree(5, 2, 9, 3, signed=False),
     *(_rom_case(9, 5, latency, style) for latency, style in ((1, "auto"), (2, "block"))),
     *(_rom_case(9, 8, latency, style) for latency, style in ((1, "logic"), (2, "distributed"))),
     _rom_case(6, 1, 1, "auto"),

@@ -49,6 +49,8 @@ _RULES: tuple[tuple[str, Parameters, str], ...] = (
     ("chop_round_saturate", {"OutWidth": 0}, "InWidth and OutWidth must be >= 1"),
     ("chop_round_saturate", {"ShiftLeft": 1, "ShiftRight": 1}, "ShiftRight or ShiftLeft must be 0"),
     ("chop_round_saturate", {"Rounding": 3}, "Rounding must be 0 (half up)"),
+    ("chop_product", {"Kind": "float"}, "Kind must be integer, binary, ternary, log, minifloat or"),
+    ("chop_product", {"Kind": "xnor"}, "OutWidth must be 1 for xnor"),
     ("chop_ram", {"Depth": 0}, "Width and Depth must be >= 1"),
     ("chop_rom", {"Width": 0}, "Width and Depth must be >= 1"),
     ("chop_rom", {"Latency": 3}, "Latency must be 1 or 2"),
