@@ -18,7 +18,7 @@ from chop.formats.rounding import Floats
 from chop.formats.scaled import Scaled
 
 __all__ = ["Choice", "as_scales", "best_of", "candidate_tops", "choose_fixed", "choose_scaled"]
-__all__ += ["quantisation_error", "sqnr_db"]
+__all__ += ["quantisation_error", "rows_of", "sqnr_db"]
 
 _F = TypeVar("_F", bound=Format)
 
@@ -104,7 +104,9 @@ def choose_scaled(values: Floats, options: Options) -> Scaled:
     scales = given_scales(Scaled.kind, array, options)
     if scales is not None:
         return Scaled(width, scales, signed)
-    rows = _rows(array, options.per_channel)
+    rows = rows_of(array, options.per_channel)
+    most = _MOST_VALUES if len(rows) == 1 else _MOST_CHANNEL_VALUES
+    rows = rows[:, :: max(-(-rows.size // most), 1)]
     magnitudes = np.abs(rows) if signed else np.maximum(rows, 0.0)
     largest = magnitudes.max(axis=1, initial=0.0)
     if options.calibration == "percentile" and magnitudes.size:
@@ -203,13 +205,10 @@ def _rounded(values: Floats, format: Format) -> Floats:
     return result
 
 
-def _rows(values: Floats, per_channel: bool) -> Floats:
-    """Returns the values as [channels, n], or [1, n]: no more than a choice looks at."""
-    if not per_channel or values.ndim == 0:
-        return _thinned(values.reshape(-1), _MOST_VALUES)[np.newaxis]
-    rows = values.reshape(values.shape[0], -1)
-    step = -(-rows.size // _MOST_CHANNEL_VALUES) if rows.size else 1
-    return rows[:, ::step]
+def rows_of(values: Floats, per_channel: bool) -> Floats:
+    """Returns the values as [channels, n], or as [1, n]."""
+    channels = values.shape[0] if per_channel and values.ndim else 1
+    return values.reshape(channels, values.size // channels if channels else 0)
 
 
 def _thinned(sample: Floats, most: int) -> Floats:

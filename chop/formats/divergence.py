@@ -15,11 +15,9 @@ from chop.formats.rounding import Floats, Ints
 
 __all__ = ["divergences", "thresholds"]
 
-# Bins of a histogram: of many values, and of few, where finer bins would count noise.
-_BINS, _FEW_BINS = 2048, 512
-_MANY = 1 << 13
-# Thresholds tried between as many bins as levels and all of them.
-_TRIED = 64
+_BINS = 2048
+# Thresholds tried between as many bins as levels and all of them: for a tensor, for many channels.
+_TRIED, _TRIED_EACH = 64, 16
 # What an empty bin of the quantised histogram counts, in shares of the values.
 _EMPTY = 1e-4
 
@@ -31,17 +29,12 @@ def thresholds(magnitudes: Floats, levels: int) -> Floats:
     largest value.
     """
     largest = np.asarray(magnitudes.max(axis=1, initial=0.0), np.float64)
-    bins = _bins(magnitudes)
-    if levels >= bins or not magnitudes.shape[1]:
+    if levels >= _BINS or not magnitudes.shape[1]:
         return largest
-    shares = np.linspace(1.0, levels / bins, _TRIED)
-    best = divergences(magnitudes, shares.tolist(), [levels] * _TRIED).argmin(axis=0)
+    shares = np.linspace(1.0, levels / _BINS, _TRIED if len(largest) == 1 else _TRIED_EACH)
+    best = divergences(magnitudes, shares.tolist(), [levels] * len(shares)).argmin(axis=0)
     result: Floats = largest * shares[best]
     return result
-
-
-def _bins(magnitudes: Floats) -> int:
-    return _BINS if magnitudes.shape[1] >= _MANY else _FEW_BINS
 
 
 def divergences(magnitudes: Floats, shares: Sequence[float], levels: Sequence[int]) -> Floats:
@@ -51,18 +44,18 @@ def divergences(magnitudes: Floats, shares: Sequence[float], levels: Sequence[in
     each of them.
     """
     histogram = _histogram(magnitudes)
-    kept = [max(round(share * histogram.shape[1]), 1) for share in shares]
+    kept = [max(round(share * _BINS), 1) for share in shares]
     return np.stack([_divergence(histogram, k, n) for k, n in zip(kept, levels, strict=True)])
 
 
 def _histogram(magnitudes: Floats) -> Floats:
     """Returns the counts [rows, bins] of equal bins up to the largest value of every row."""
-    rows, bins = len(magnitudes), _bins(magnitudes)
+    rows = len(magnitudes)
     largest = magnitudes.max(axis=1, initial=0.0)
-    per_bin = np.where(largest > 0, largest, 1.0)[:, np.newaxis] / bins
-    index: Ints = np.minimum((magnitudes / per_bin).astype(np.int64), bins - 1)
-    index += np.arange(rows, dtype=np.int64)[:, np.newaxis] * bins
-    counts = np.bincount(index.reshape(-1), minlength=rows * bins).reshape(rows, bins)
+    per_bin = np.where(largest > 0, largest, 1.0)[:, np.newaxis] / _BINS
+    index: Ints = np.minimum((magnitudes / per_bin).astype(np.int64), _BINS - 1)
+    index += np.arange(rows, dtype=np.int64)[:, np.newaxis] * _BINS
+    counts = np.bincount(index.reshape(-1), minlength=rows * _BINS).reshape(rows, _BINS)
     histogram: Floats = counts.astype(np.float64)
     # Exact zeros (half of what a ReLU gives) are on a level however it is scaled.
     histogram[:, 0] = np.minimum(histogram[:, 0], histogram[:, 1])
