@@ -14,7 +14,14 @@ from chop.config.parse import parse_section
 from chop.errors import ChopError, ConfigError, PassOrderError, VerifyError
 from chop.ir.graph import MaseGraph
 
-__all__ = ["NoArguments", "Pass", "PassArguments", "analysis_pass", "transform_pass"]
+__all__ = [
+    "NoArguments",
+    "Pass",
+    "PassArguments",
+    "accepts",
+    "analysis_pass",
+    "transform_pass",
+]
 
 _LOG = logging.getLogger("chop.passes")
 
@@ -49,6 +56,11 @@ def transform_pass(
     return functools.partial(_make, name, arguments, requires, True)
 
 
+def accepts(run: Pass, argument: str) -> bool:
+    """Returns whether the pass has an argument of that name: what a caller may fill in for it."""
+    return argument in getattr(run, "argument_names", ())
+
+
 def _make(
     name: str, arguments: type[A], requires: tuple[str, ...], copies: bool, body: _Body[A]
 ) -> Pass:
@@ -76,6 +88,7 @@ def _make(
         return result
 
     run.__annotations__["pass_args"] = Mapping[str, Any] | None
+    vars(run)["argument_names"] = frozenset(arguments.model_fields)
     return run
 
 

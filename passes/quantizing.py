@@ -26,7 +26,7 @@ from chop.ops.registry import operator
 from chop.passes.batches import batches_of
 from chop.passes.layer_plan import LayerPlan, TensorPlan
 
-__all__ = ["Rules", "calibration_values", "quantize_graph"]
+__all__ = ["Rules", "calibration_inputs", "calibration_values", "quantize_graph"]
 
 # Returns a node's plan, and whether the configuration names it.
 Rules = Callable[[MaseGraph, fx.Node], tuple[LayerPlan, bool]]
@@ -48,11 +48,16 @@ class _Row:
     sqnr_db: float
 
 
-def calibration_values(who: str, graph: MaseGraph, calibration: Any) -> dict[str, Floats]:
-    """Returns every node's values over the calibration data (the example inputs where None)."""
+def calibration_inputs(who: str, graph: MaseGraph, calibration: Any) -> dict[str, torch.Tensor]:
+    """Returns the calibration data by input name (the example inputs where None)."""
     data = graph.example_inputs if calibration is None else calibration
     batches = list(batches_of(who, graph.placeholders, data, _MOST_SAMPLES))
-    return record(graph, {n: torch.cat([b[n] for b in batches]) for n in graph.placeholders})
+    return {name: torch.cat([b[name] for b in batches]) for name in graph.placeholders}
+
+
+def calibration_values(who: str, graph: MaseGraph, calibration: Any) -> dict[str, Floats]:
+    """Returns every node's values over the calibration data."""
+    return record(graph, calibration_inputs(who, graph, calibration))
 
 
 def quantize_graph(

@@ -22,6 +22,7 @@ from chop.ir.manifest import Manifest, StreamEntry
 from chop.ir.serialize import load_graph, save_graph
 from chop.ir.stream import stream_order, tensor_order
 from chop.ops.annotate import run_in_integers
+from chop.passes.contract import accepts
 from chop.passes.registry import resolve
 
 if TYPE_CHECKING:
@@ -271,17 +272,13 @@ def _completed(
     calibration: Inputs | None,
 ) -> dict[str, Any]:
     """Returns a pass's arguments with what the caller, not the configuration, knows."""
-    result = dict(arguments)
-    if name in _QUANTIZING:
-        if calibration is not None:
-            result.setdefault("calibration", _named(graph, calibration))
-        if "rounding" in config.hardware:
-            result.setdefault("rounding", config.hardware["rounding"])
-    if name == "profile_statistics" and calibration is not None:
-        result.setdefault("data", _named(graph, calibration))
-    if name == "add_common_metadata":
-        result.setdefault("dummy_in", graph.example_inputs)
-    return result
+    offered: dict[str, Any] = {"dummy_in": graph.example_inputs}
+    if calibration is not None:
+        offered["calibration"] = offered["data"] = _named(graph, calibration)
+    if "rounding" in config.hardware:
+        offered["rounding"] = config.hardware["rounding"]
+    wanted = {key: value for key, value in offered.items() if accepts(resolve(name), key)}
+    return {**wanted, **arguments}
 
 
 def _emit(graph: MaseGraph, config: Config, out_dir: Path | None) -> Accelerator:

@@ -1,21 +1,27 @@
 """Transform passes: a new graph from a graph, or files from a graph."""
 
+from chop.passes.graph.transforms.correct_bias import correct_bias_transform_pass
 from chop.passes.graph.transforms.emit import (
     emit_bram_transform_pass,
     emit_internal_rtl_transform_pass,
     emit_verilog_tb_transform_pass,
     emit_verilog_top_transform_pass,
 )
+from chop.passes.graph.transforms.equalize import equalize_transform_pass
 from chop.passes.graph.transforms.float_to_fake import float_to_fake_transform_pass
 from chop.passes.graph.transforms.fold_batch_norm import fold_batch_norm_transform_pass
+from chop.passes.graph.transforms.learn_rounding import learn_rounding_transform_pass
 from chop.passes.graph.transforms.quantize import quantize_transform_pass
 
 __all__ = [
+    "correct_bias_transform_pass",
     "emit_bram_transform_pass",
     "emit_internal_rtl_transform_pass",
     "emit_verilog_tb_transform_pass",
     "emit_verilog_top_transform_pass",
+    "equalize_transform_pass",
     "float_to_fake_transform_pass",
     "fold_batch_norm_transform_pass",
+    "learn_rounding_transform_pass",
     "quantize_transform_pass",
 ]

@@ -8,6 +8,7 @@ from chop.ir.graph import MaseGraph
 from chop.ir.meta import KEY, NodeMeta
 from chop.nn.fake_quantize import Cast
 from chop.nn.layers import QuantizedLayer
+from chop.nn.rewritten import restore_constants
 from chop.ops.annotate import Annotator, module_of
 
 __all__ = ["take_back_formats"]
@@ -33,6 +34,7 @@ def take_back_formats(graph: MaseGraph) -> None:
     for target in dict.fromkeys(str(node.target) for node in quantised):
         layer = graph.model.get_submodule(target)
         if isinstance(layer, QuantizedLayer):
+            restore_constants(layer)
             # The float layer keeps its wrapper: it need not be a module that torch knows.
             float_layer = QuantizedLayer(layer.operator, layer.layer, {}, layer.rounding)
             graph.model.add_submodule(target, float_layer)

@@ -27,7 +27,6 @@ Width = int | None
 Frac = int | Literal["auto"] | None
 Calibration = Literal["max", "percentile", "mse", "kl"]
 
-_RESERVED = ("by", "default", "calibration", "method", "percentile", "rounding")
 _FLOAT = (None, "NA", "fp32")
 _LEAVES = {"type": "type", "name": "name", "regex_name": "regex"}
 
@@ -85,23 +84,22 @@ class QuantizeArguments(PassArguments):
     them, `percentile` what "percentile" keeps.
     """
 
+    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
+
     by: Literal["type", "name", "regex_name"] = "type"
     default: Mapping[str, Any] = Field(default_factory=dict)
     calibration: Any = None
     method: Calibration = "mse"
     percentile: float = Field(default=99.99, gt=0, le=100)
     rounding: Rounding = Rounding.HALF_UP
-    entries: Mapping[str, Any] = Field(default_factory=dict)
+
+    @property
+    def entries(self) -> Mapping[str, Any]:
+        return self.__pydantic_extra__ or {}
 
 
-class _Open(PassArguments):
-    """What arrives: checked by QuantizeArguments once entries and arguments are told apart."""
-
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-
-
-@transform_pass("quantize", _Open, ("add_common_metadata",))
-def quantize_transform_pass(graph: MaseGraph, arguments: _Open) -> MaseGraph:
+@transform_pass("quantize", QuantizeArguments, ("add_common_metadata",))
+def quantize_transform_pass(graph: MaseGraph, arguments: QuantizeArguments) -> MaseGraph:
     """Returns a graph in which layers compute on number formats.
 
     Every input gets a cast to its port's format; a layer's `data_in` is a cast before it,
@@ -112,14 +110,11 @@ def quantize_transform_pass(graph: MaseGraph, arguments: _Open) -> MaseGraph:
 
     Raises ConfigError for an unknown key, layer or format name, or a missing width.
     """
-    given = dict(arguments.__pydantic_extra__ or {})
-    fixed = {key: given.pop(key) for key in _RESERVED if key in given}
     who = "pass 'quantize'"
-    parsed = parse_section(QuantizeArguments, {**fixed, "entries": given}, who)
-    default = _plan(_layer_config("default", parsed.default), parsed)
+    default = _plan(_layer_config("default", arguments.default), arguments)
     entries = [
-        (_selector(parsed.by, key), _plan(_layer_config(key, entry), parsed))
-        for key, entry in parsed.entries.items()
+        (_selector(arguments.by, key), _plan(_layer_config(key, entry), arguments))
+        for key, entry in arguments.entries.items()
     ]
     take_back_formats(graph)
     for selector, _ in entries:
@@ -131,7 +126,9 @@ def quantize_transform_pass(graph: MaseGraph, arguments: _Open) -> MaseGraph:
                 return plan, True
         return default, False
 
-    graph.info["quantize"] = quantize_graph(graph, rules, parsed.calibration, parsed.rounding, who)
+    graph.info["quantize"] = quantize_graph(
+        graph, rules, arguments.calibration, arguments.rounding, who
+    )
     refresh_metadata(graph)
     return graph
 
