@@ -12,6 +12,7 @@ from chop.passes.graph.transforms.float_to_fake import float_to_fake_transform_p
 from chop.passes.graph.transforms.fold_batch_norm import fold_batch_norm_transform_pass
 from chop.passes.graph.transforms.learn_rounding import learn_rounding_transform_pass
 from chop.passes.graph.transforms.quantize import quantize_transform_pass
+from chop.passes.graph.transforms.refresh import refresh_metadata_transform_pass
 
 __all__ = [
     "correct_bias_transform_pass",
@@ -24,4 +25,5 @@ __all__ = [
     "fold_batch_norm_transform_pass",
     "learn_rounding_transform_pass",
     "quantize_transform_pass",
+    "refresh_metadata_transform_pass",
 ]
