@@ -94,7 +94,7 @@ def float_to_fake_transform_pass(graph: MaseGraph, arguments: FloatToFakeArgumen
     graph.info["float_to_fake"] = quantize_graph(
         graph, plan_of, arguments.calibration, arguments.rounding, who
     )
-    from chop.nn.quantizers.registry import number_depths
+    from chop.nn.quantizers.control import number_depths
 
     number_depths(graph.model)
     refresh_metadata(graph)
