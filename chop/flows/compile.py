@@ -20,7 +20,8 @@ from chop.formats.rounding import Floats, Ints
 from chop.ir.graph import MaseGraph
 from chop.ir.manifest import Manifest, StreamEntry
 from chop.ir.serialize import load_graph, save_graph
-from chop.ir.stream import stream_order, tensor_order
+from chop.ir.stream import tensor_order
+from chop.ir.words import stream_words
 from chop.ops.annotate import run_in_integers
 from chop.passes.contract import accepts
 from chop.passes.registry import resolve
@@ -138,13 +139,11 @@ class Accelerator:
         given = len(next(iter(arrays.values())))
         turns = np.arange(max(given, _LEAST_SAMPLES)) % given
         integers = run_in_integers(self.graph, {k: v[turns] for k, v in arrays.items()})
+        checked = (*self.manifest.outputs, *(self.manifest.streams if check_streams else ()))
         run = simulate_design(
             self.directory,
-            {s.name: self._stream(s, integers) for s in self.manifest.inputs},
-            {
-                s.name: self._stream(s, integers)
-                for s in (*self.manifest.outputs, *(self.manifest.streams if check_streams else ()))
-            },
+            stream_words(self.graph, self.manifest.inputs, integers),
+            stream_words(self.graph, checked, integers),
             SimulationOptions(
                 stall_probability=stall_probability,
                 seed=seed,
@@ -190,9 +189,6 @@ class Accelerator:
         if len({len(x) for x in named.values()}) != 1:
             raise ShapeError("the inputs have different batch sizes; make them equal")
         return {name: x.detach().double().numpy() for name, x in named.items()}
-
-    def _stream(self, entry: StreamEntry, integers: Mapping[str, Ints]) -> Ints:
-        return stream_order(integers[entry.node], entry.layout)
 
     def _dequantised(self, entry: StreamEntry, levels: Ints) -> torch.Tensor:
         return torch.from_numpy(entry.format.from_integers(levels))

@@ -23,7 +23,8 @@ class FormatEntry(_Entry):
     """How a tensor is carried: value = integer * 2^-frac_width * scale.
 
     `scale` holds nothing (1), one factor, or one per channel of the last axis; each is the float64
-    nearest to the exact one. `text` is the number format in words.
+    nearest to the exact one. `text` is the number format in words. `coded` streams carry codes of
+    `width` bits of that format, {exponent, mantissa}, and not integers.
     """
 
     width: int
@@ -31,12 +32,18 @@ class FormatEntry(_Entry):
     signed: bool
     scale: tuple[float, ...] = ()
     text: str = ""
+    coded: bool = False
 
     def fixed(self) -> Fixed:
         return Fixed(self.width, self.frac_width, self.signed)
 
     def from_integers(self, levels: Ints) -> Floats:
-        """Returns the real values of [N, *shape] integers, the nearest float64."""
+        """Returns the real values of [N, *shape] integers, the nearest float64.
+
+        Raises DataError for codes.
+        """
+        if self.coded:
+            raise DataError(f"codes of {self.text} are no integers; cast to fixed point first")
         values = self.fixed().from_integers(levels)
         return values * np.array(self.scale) if self.scale else values
 

@@ -76,6 +76,16 @@ class TensorType:
             raise ShapeError(f"a tensor of shape {self.shape} is still in floating point")
         return self.format.held()
 
+    @property
+    def coded(self) -> bool:
+        """Whether a stream carries words of the format's own in place of the integers."""
+        return self.format is not None and type(self.format).encode is not Format.encode
+
+    @property
+    def stream_width(self) -> int:
+        """The bits of one element on a stream."""
+        return self.fixed.width if self.format is None else self.format.stream_width
+
     def __str__(self) -> str:
         shape = "x".join(map(str, self.shape)) or "1"
         return f"{shape} {self.format or 'float'}"

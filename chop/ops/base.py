@@ -149,6 +149,8 @@ class Op(ABC, Generic[A]):
     absorbs_cast: ClassVar[bool] = False
     # Whether the default configuration of quantize casts its input: operators that multiply or add.
     quantizes_input: ClassVar[bool] = False
+    # Whether its hardware reads streams of coded elements (block formats) and not only integers.
+    reads_coded: ClassVar[bool] = False
     # Whether it only renames elements: no hardware of its own.
     is_layout: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.

@@ -19,6 +19,7 @@ from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, aligned_frac_width, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
+from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow, folded
 
 __all__ = ["Linear"]
@@ -46,6 +47,7 @@ class Linear(Op[LinearAttributes]):
     targets = (nn.Linear, functional.linear)
     module = "chop_linear"
     quantizes_input = True
+    reads_coded = True
 
     def read(self, call: Call) -> LinearAttributes:
         layer = self.layer(call)
@@ -113,9 +115,11 @@ class Linear(Op[LinearAttributes]):
         return attributes.in_features * attributes.out_features * attributes.vectors
 
     def foldings(self, site: Site[LinearAttributes]) -> tuple[Folding, ...]:
-        a = site.attributes
+        a, products = site.attributes, _products(site)
         found = []
         for p in _divisors(a.in_features):
+            if not products.summable(_order(site), p):
+                continue
             for q in _divisors(a.out_features):
                 beats, groups = a.in_features // p, a.out_features // q
                 cycles = beats * groups * a.vectors
@@ -125,25 +129,27 @@ class Linear(Op[LinearAttributes]):
         return tuple(found)
 
     def memories(self, site: Site[LinearAttributes], build: Build) -> tuple[Memory, ...]:
-        a, folding = site.attributes, build.folding
-        p, q = folding.in_lanes, folding.out_lanes
-        weight = site.parameters["weight"]
-        order = stream_permutation(a.in_features, site.inputs[0].layout)
-        # [group, out lane, beat, in lane] -> a word per step, in step order, input lane lowest.
-        tiles = weight.values[:, order].reshape(a.out_features // q, q, a.in_features // p, p)
-        axes = (2, 0, 1, 3) if folding.input_stationary else (0, 2, 1, 3)
-        words = tiles.transpose(axes).reshape(-1, p * q)
-        memories = [Memory(build.rom.file(f"{site.name}_weight"), words, weight.fixed.width)]
-        if a.has_bias:
-            _, _, bias = _alignment(site)
-            words = bias.reshape(-1, q)
-            memories.append(Memory(build.rom.file(f"{site.name}_bias"), words, _bias_width(site)))
+        folding, products = build.folding, _products(site)
+        width = products.code_width
+        words = _words(site, folding, products.codes)
+        memories = [Memory(build.rom.file(f"{site.name}_weight"), words, width)]
+        if products.exponent_width:
+            # The lanes of a beat have one exponent per output.
+            powers = _words(site, folding, products.exponents)[:, :: folding.in_lanes]
+            file = build.rom.file(f"{site.name}_exponent")
+            memories.append(Memory(file, powers, products.exponent_width))
+        start = _start(site)
+        if start is not None:
+            words = start.reshape(-1, folding.out_lanes)
+            memories.append(Memory(build.rom.file(f"{site.name}_bias"), words, _width_of(start)))
         return tuple(memories)
 
     def bind(self, site: Site[LinearAttributes], build: Build) -> Binding:
-        a, folding = site.attributes, build.folding
+        a, folding, products, start = site.attributes, build.folding, _products(site), _start(site)
         files = {"WeightFile": f'"{build.rom.file(f"{site.name}_weight")}"'}
-        if a.has_bias:
+        if products.exponent_width:
+            files["ExponentFile"] = f'"{build.rom.file(f"{site.name}_exponent")}"'
+        if start is not None:
             files["BiasFile"] = f'"{build.rom.file(f"{site.name}_bias")}"'
         style = _style(site, build)
         return Binding(
@@ -153,19 +159,24 @@ class Linear(Op[LinearAttributes]):
                 "OutFeatures": a.out_features,
                 "InLanes": folding.in_lanes,
                 "OutLanes": folding.out_lanes,
-                "InWidth": site.inputs[0].fixed.width,
-                "InSigned": f"1'b{int(site.inputs[0].fixed.signed)}",
-                "WeightWidth": site.parameters["weight"].fixed.width,
-                "BiasWidth": _bias_width(site),
+                "InWidth": products.number.width,
+                "InSigned": f"1'b{int(products.number.signed)}",
+                "InExponentWidth": products.in_exponent_width,
+                "WeightKind": f'"{products.kind}"',
+                "WeightWidth": products.code_width,
+                "MantissaWidth": products.mantissa_width,
+                "WeightExponentWidth": products.exponent_width,
+                "FullWidth": products.width,
+                "BiasWidth": 1 if start is None else _width_of(start),
                 "OutWidth": site.exact.fixed.width,
-                "ProductShift": _product_shift(site),
+                "ProductShift": _product_shift(site) + products.shift,
                 "InputStationary": f"1'b{int(folding.input_stationary)}",
                 "InDepth": build.in_depth,
                 "OutDepth": build.out_depth,
                 "LevelsPerStage": _LEVELS_PER_STAGE,
                 "RomLatency": _rom_latency(style),
                 "RomStyle": f'"{style}"',
-                "HasBias": f"1'b{int(a.has_bias)}",
+                "HasBias": f"1'b{int(start is not None)}",
                 **files,
             },
         )
@@ -176,6 +187,7 @@ class Linear(Op[LinearAttributes]):
         a, folding = site.attributes, build.folding
         levels = (folding.in_lanes - 1).bit_length()
         latency = _rom_latency(_style(site, build)) + 2 - (-levels // _LEVELS_PER_STAGE)
+        latency += _products(site).scaled
         return folded(
             valid[0],
             samples * a.vectors,
@@ -191,9 +203,11 @@ class Linear(Op[LinearAttributes]):
         p, q = folding.in_lanes, folding.out_lanes
         beats, groups = a.in_features // p, a.out_features // q
         words, block = beats * groups, _style(site, build) == "block"
-        x_bits, sums = p * site.inputs[0].fixed.width, q * site.exact.fixed.width
-        weight_bits = p * q * site.parameters["weight"].fixed.width
-        product = site.inputs[0].fixed.width + site.parameters["weight"].fixed.width
+        products, start = _products(site), _start(site)
+        x_bits = p * products.stored_width + products.in_exponent_width
+        sums = q * site.exact.fixed.width
+        weight_bits = q * (p * products.code_width + products.exponent_width)
+        product = products.width
         levels = range(1, (p - 1).bit_length() + 1)
         adders = [q * -(-p // (1 << k)) * (product + k) for k in levels]
         registered = [n for k, n in zip(levels, adders, strict=True) if k % _LEVELS_PER_STAGE == 0]
@@ -201,10 +215,12 @@ class Linear(Op[LinearAttributes]):
         control = 40 + 3 * words.bit_length()
         luts = (
             control
+            + p * q * products.luts
+            + products.shift_width * (sums + q)
             + sum(adders)
             + 2 * sums
             + (0 if block or words == 1 else _rom_luts(words, weight_bits))
-            + (_rom_luts(groups, q * _bias_width(site)) if a.has_bias and groups > 1 else 0)
+            + (0 if start is None or groups == 1 else _rom_luts(groups, q * _width_of(start)))
             + (_ram_luts(groups, sums) if stored_sums else 0)
             + (_ram_luts(build.out_depth, sums) if build.out_depth > 1 else 0)
             + (_ram_luts(build.in_depth, x_bits) if build.in_depth > 1 else 0)
@@ -217,13 +233,14 @@ class Linear(Op[LinearAttributes]):
             + sum(registered)
             + (len(levels) % _LEVELS_PER_STAGE) * sums
             + sums
+            + products.scaled * (sums + q * (1 + len(levels)) * products.shift_width)
             + (sums if build.out_depth == 1 else 0)
         )
         brams = -(-weight_bits // 36) * -(-words // 512) if block else 0
         # A constant weight that is zero or a power of two takes no multiplier.
         constants = np.abs(site.parameters["weight"].values) if words == 1 else None
         dsps = p * q if constants is None else int(np.count_nonzero(constants & (constants - 1)))
-        return Cost(luts, ffs, dsps, brams)
+        return Cost(luts, ffs, dsps if products.multiplies else 0, brams)
 
     def cases(self) -> tuple[Case, ...]:
         return (
@@ -297,9 +314,40 @@ def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
     return frac_width, shift, shift_left(bias.values, frac_width - _bias_frac_width(site))
 
 
-def _bias_width(site: Site[LinearAttributes]) -> int:
-    _, _, bias = _alignment(site)
-    return covering(min(int(bias.min()), -1), int(bias.max()), 0).width
+def _products(site: Site[LinearAttributes]) -> Products:
+    return products_of(site.inputs[0], site.parameters["weight"])
+
+
+def _order(site: Site[LinearAttributes]) -> Ints:
+    """Returns the index of the input at every stream position."""
+    return stream_permutation(site.attributes.in_features, site.inputs[0].layout)
+
+
+def _words(site: Site[LinearAttributes], folding: Folding, values: Ints) -> Ints:
+    """Returns [outputs, inputs] as a word per step, in step order: input lane lowest."""
+    a, p, q = site.attributes, folding.in_lanes, folding.out_lanes
+    # [group, out lane, beat, in lane]
+    tiles = values[:, _order(site)].reshape(a.out_features // q, q, a.in_features // p, p)
+    axes = (2, 0, 1, 3) if folding.input_stationary else (0, 2, 1, 3)
+    return tiles.transpose(axes).reshape(-1, p * q)
+
+
+def _start(site: Site[LinearAttributes]) -> Ints | None:
+    """Returns what every sum starts from: the bias, and what the products leave out."""
+    _, shift, bias = _alignment(site)
+    left_out = _products(site).left_out
+    if "bias" not in site.parameters and not left_out.any():
+        return None
+    # As the accumulator wraps: only its end is known to fit.
+    half = 1 << (site.exact.fixed.width - 1)
+    exact = bias.astype(object) + left_out.astype(object) * (1 << shift)
+    wrapped: Ints = ((exact + half) % (2 * half) - half).astype(np.int64)
+    return wrapped
+
+
+def _width_of(values: Ints) -> int:
+    """Returns the bits of signed numbers that hold every value."""
+    return covering(min(int(values.min()), -1), int(values.max()), 0).width
 
 
 def _rom_luts(words: int, bits: int) -> int:
@@ -316,7 +364,7 @@ def _style(site: Site[LinearAttributes], build: Build) -> str:
     if build.rom.style != "auto":
         return build.rom.style
     words = build.folding.cycles // site.attributes.vectors
-    bits = words * build.folding.multipliers * site.parameters["weight"].fixed.width
+    bits = words * build.folding.multipliers * _products(site).code_width
     return "block" if words > _LOGIC_ROM_WORDS and bits > _LOGIC_ROM_BITS else "logic"
 
 

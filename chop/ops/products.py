@@ -7,7 +7,9 @@ from functools import lru_cache
 
 import numpy as np
 
+from chop.formats.base import Coding
 from chop.formats.fixed import Fixed, covering
+from chop.formats.mxint import MxInt
 from chop.formats.rounding import Ints
 from chop.ir.tensor_type import Parameter, TensorType
 
@@ -29,6 +31,11 @@ class Products:
     `width` bits; `left_out` [outputs] is what the sum of all products of an output lacks, in
     products' units, and `shift` by how many bits a unit of the hardware's product is larger.
     `number` are the integers that are multiplied: those of the stream, or their mantissas.
+
+    `exponents` [outputs, inputs] of `exponent_width` bits are those of the weights' blocks,
+    `in_exponent_width` are the bits of a block's exponent on the stream (0: there are none).
+    Numbers that are summed before they are shifted share their exponents: `blocks` are the sizes
+    of the blocks that they must not leave.
     """
 
     kind: str
@@ -39,6 +46,21 @@ class Products:
     left_out: Ints
     shift: int
     number: Fixed
+    exponents: Ints
+    exponent_width: int
+    in_exponent_width: int
+    blocks: tuple[int, ...]
+
+    @property
+    def scaled(self) -> bool:
+        """Whether sums of products are shifted by exponents of blocks."""
+        return self.in_exponent_width > 0 or self.exponent_width > 0
+
+    @property
+    def shift_width(self) -> int:
+        """The bits of the two exponents' sum."""
+        widths = (self.in_exponent_width, self.exponent_width)
+        return max(widths) + (min(widths) > 0)
 
     @property
     def multiplies(self) -> bool:
@@ -59,38 +81,68 @@ class Products:
             return self.width * (exponent + 1) + 2 * exponent
         return 0 if self.kind == "integer" else self.width
 
+    def summable(self, order: Ints, lanes: int) -> bool:
+        """Whether groups of that many numbers, in that order, lie in one block each."""
+        groups = order.reshape(-1, lanes)
+        return all((groups // size == groups[:, :1] // size).all() for size in self.blocks)
+
 
 # Asked for each of many foldings of a layer.
 @lru_cache(maxsize=128)
 def products_of(x: TensorType, weight: Parameter) -> Products:
     """Returns how x is multiplied by weights [outputs, inputs]."""
     coding = weight.format.coding(weight.integers)
+    kind = "integer" if coding.kind == "mxint" else coding.kind
     outputs, inputs = weight.values.shape
-    mantissa_width = coding.parameters.get("MantissaWidth", 0)
-    none = np.zeros(outputs, np.int64)
-    if coding.kind == "binary" and _is_sign(x):
-        # The sum of n products +-1 of which k are +1 is 2 k - n.
-        left_out = none - inputs
-        return Products(_XNOR, coding.codes, 1, 0, 1, left_out, 1, x.fixed)
-    if coding.kind not in _SIGNED_CODES:
-        width = x.fixed.width + coding.width
-        return Products(coding.kind, coding.codes, coding.width, 0, width, none, 0, x.fixed)
-    negative = coding.codes >> np.int64(coding.width - 1) & 1
-    if coding.kind == "binary":
-        negative = 1 - negative
-    ends = [
-        int(a) * int(b) for a in (x.low, x.high) for b in (weight.values.min(), weight.values.max())
-    ]
+    exponents = np.zeros_like(weight.values)
+    blocks = []
+    if isinstance(weight.format, MxInt):
+        size = weight.format.block_size
+        exponents = weight.format.exponents(weight.values).repeat(size, axis=1)[:, :inputs]
+        blocks += [size] if exponents.any() else []
+    number, in_exponent_width = x.fixed, 0
+    if isinstance(x.format, MxInt):
+        number, in_exponent_width = Fixed(x.format.width, 0), x.format.exponent_width
+        blocks.append(x.format.block_size)
+    if kind == "binary" and _is_sign(x) and not blocks:
+        kind, width = _XNOR, 1
+    elif kind == "integer":
+        width = number.width + coding.width
+    else:
+        low, high = (number.low, number.high) if in_exponent_width else (x.low, x.high)
+        ends = [a * b for a in (low, high) for b in _ends(weight.values)]
+        width = covering(min(*ends, 0) - 1, max(ends), 0).width
     return Products(
-        coding.kind,
-        coding.codes,
-        coding.width,
-        mantissa_width,
-        covering(min(*ends, 0) - 1, max(ends), 0).width,
-        negative.sum(axis=1),
-        0,
-        x.fixed,
+        kind=kind,
+        codes=coding.codes,
+        code_width=coding.width,
+        mantissa_width=coding.parameters.get("MantissaWidth", 0),
+        width=width,
+        left_out=np.zeros(outputs, np.int64) if blocks else _left_out(kind, coding),
+        shift=int(kind == _XNOR),
+        number=number,
+        exponents=exponents,
+        exponent_width=int(exponents.max()).bit_length(),
+        in_exponent_width=in_exponent_width,
+        blocks=tuple(blocks),
     )
+
+
+def _left_out(kind: str, coding: Coding) -> Ints:
+    """Returns, per output, what the sum of the products lacks (in units of a product)."""
+    outputs, inputs = coding.codes.shape
+    if kind == _XNOR:
+        # The sum of n products +-1 of which k are +1 is 2 k - n.
+        return np.full(outputs, -inputs, np.int64)
+    if kind not in _SIGNED_CODES:
+        return np.zeros(outputs, np.int64)
+    negative = coding.codes >> np.int64(coding.width - 1) & 1
+    count: Ints = (1 - negative if kind == "binary" else negative).sum(axis=1)
+    return count
+
+
+def _ends(values: Ints) -> tuple[int, int]:
+    return int(values.min()), int(values.max())
 
 
 def _is_sign(x: TensorType) -> bool:

@@ -166,8 +166,8 @@ class _Builder:
 
     def _wire(self, signal: str, stream: str, lanes: int, branches: int = 1) -> _Signals:
         type = self._dataflow.stream_type(stream)
-        comment = f"{lanes} x {type.fixed}"
-        self._net.wires.append(Wire(signal, lanes * type.fixed.width, comment, branches))
+        comment = f"{lanes} x {type.format if type.coded else type.fixed}"
+        self._net.wires.append(Wire(signal, lanes * type.stream_width, comment, branches))
         return _inner(signal)
 
     def _distribute(self, stream: str, readers: dict[tuple[str, int], _Signals]) -> None:
@@ -207,7 +207,7 @@ class _Builder:
         if depth == 0:
             return taken
         name = self._fresh(name)
-        width = lanes * self._dataflow.stream_type(stream).fixed.width
+        width = lanes * self._dataflow.stream_type(stream).stream_width
         held = self._wire(name, stream, lanes)
         self._add("chop_fifo", name, {"Width": width, "Depth": depth}, taken, held)
         return held
@@ -216,7 +216,7 @@ class _Builder:
         if count == 1:
             return [signals]
         name = self._fresh(f"{word}_fork")
-        width = self._lanes(stream) * self._dataflow.stream_type(stream).fixed.width
+        width = self._lanes(stream) * self._dataflow.stream_type(stream).stream_width
         self._wire(name, stream, self._lanes(stream), count)
         self._add("chop_fork", name, {"Width": width, "Outputs": count}, signals, _inner(name))
         return [
@@ -227,7 +227,7 @@ class _Builder:
     def _convert(self, stream: str, unit: Unit, signals: _Signals) -> _Signals:
         lanes, wanted = self._lanes(stream), self._plan.units[unit.node].build.folding.in_lanes
         edge = edge_between(lanes, wanted)
-        element = self._dataflow.stream_type(stream).fixed.width
+        element = self._dataflow.stream_type(stream).stream_width
         word = f"{self._ids[stream]}_to_{self._ids[unit.node]}"
         middle = lanes // edge.narrow
         for source, target, suffix in ((lanes, middle, "_narrow"), (middle, wanted, "")):
@@ -279,6 +279,9 @@ def _giving(prefix: str, s: _Signals) -> list[tuple[str, str]]:
 
 def _format_entry(type: TensorType) -> FormatEntry:
     carrier, scale, format = type.fixed, type.scale, type.format
+    if type.coded:
+        width = type.stream_width
+        return FormatEntry(width=width, frac_width=0, signed=False, text=str(format), coded=True)
     own = scale is None or (format is not None and format.scale is not None)
     return FormatEntry(
         width=carrier.width,

@@ -87,6 +87,7 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
         sources = data_inputs(node)
         if node in hosts:
             continue
+        _check_coded(node)
         if not all(t.exact for t in common.inputs):
             hosts[node] = hosts[sources[0]]
             if _on_host(node, inputs, hosts[node]):
@@ -114,6 +115,25 @@ def output_names(graph: MaseGraph) -> tuple[str, ...]:
     names = ["y"] if count == 1 else [f"y{i}" for i in range(count)]
     taken = {node.name for node in graph.fx_graph.nodes}
     return tuple(f"{name}_out" if name in taken else name for name in names)
+
+
+def _check_coded(node: fx.Node) -> None:
+    """Blocks lie along the last axis, and few operators can do with mantissas and exponents."""
+    common = common_of(node)
+    op = operator(common.operator)
+    for type in common.inputs:
+        if not type.coded:
+            continue
+        if op.is_layout and (type.shape[-1:] != common.output.shape[-1:] or type.layout):
+            raise UnsupportedOpError(
+                f"node '{node.name}': operator '{op.name}' changes the last axis of a tensor in "
+                f"{type.format}, whose blocks lie along it; cast it after '{op.name}'"
+            )
+        if not op.is_layout and not op.reads_coded:
+            raise UnsupportedOpError(
+                f"node '{node.name}': operator '{op.name}' has no hardware for data in "
+                f"{type.format}; give it another format"
+            )
 
 
 def _unit(node: fx.Node, sources: tuple[str, ...]) -> Unit:
@@ -163,6 +183,11 @@ def _outputs(graph: MaseGraph) -> dict[str, fx.Node]:
             )
         if not common.output.exact:
             raise UnsupportedOpError(in_float(node))
+        if common.output.coded:
+            raise UnsupportedOpError(
+                f"output '{name}' (node '{node.name}') is in {common.output.format}, whose "
+                "elements share exponents; cast it to fixed point first"
+            )
         found[name] = node
     return found
 

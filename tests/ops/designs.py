@@ -18,7 +18,7 @@ from chop.formats.rounding import Floats, Ints
 from chop.ir.graph import MaseGraph
 from chop.ir.manifest import Manifest
 from chop.ir.meta import Folding, common_of, hardware_of, update
-from chop.ir.stream import stream_order
+from chop.ir.words import stream_words
 from chop.ops.annotate import run_in_integers
 from chop.ops.base import RomOptions
 from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
@@ -68,10 +68,7 @@ class Design:
 
     def batch_case(self) -> BatchCase:
         m = self.manifest
-        streams = {
-            s.name: stream_order(self.integers[s.node], s.layout)
-            for s in (*m.inputs, *m.outputs, *m.streams)
-        }
+        streams = stream_words(self.graph, (*m.inputs, *m.outputs, *m.streams), self.integers)
         inputs = {s.name: streams.pop(s.name) for s in m.inputs}
         return BatchCase(self.directory, inputs, streams)
 
@@ -201,9 +198,7 @@ def fake_outputs(design: Design) -> tuple[Floats, ...]:
 
 def reference_outputs(design: Design) -> tuple[Floats, ...]:
     """Returns the outputs of the integer reference as real numbers."""
-    return tuple(
-        s.format.fixed().from_integers(design.integers[s.node]) for s in design.manifest.outputs
-    )
+    return tuple(s.format.from_integers(design.integers[s.node]) for s in design.manifest.outputs)
 
 
 def out_of_range(design: Design) -> list[str]:

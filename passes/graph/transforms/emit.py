@@ -9,7 +9,8 @@ from pydantic import Field
 
 from chop.ir.files import write_text
 from chop.ir.graph import MaseGraph
-from chop.ir.stream import beats_to_hex, stream_order
+from chop.ir.stream import beats_to_hex
+from chop.ir.words import stream_words
 from chop.ops.annotate import run_in_integers
 from chop.passes.contract import PassArguments, transform_pass
 from chop.passes.graph.transforms.emitted import Design, design_of, library_sources
@@ -89,7 +90,7 @@ def emit_verilog_tb_transform_pass(graph: MaseGraph, arguments: EmitArguments) -
     write_vectors(
         manifest,
         directory,
-        {s.name: stream_order(values[s.node], s.layout) for s in streams},
+        stream_words(graph, streams, values),
     )
     return graph
 
