@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
@@ -9,7 +10,7 @@ from typing import Annotated, Any
 
 import numpy as np
 import torch
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 from torch import nn
 
 from chop.errors import VerifyError
@@ -46,11 +47,12 @@ class LearnRoundingArguments(PassArguments):
     regularization: float = Field(default=0.1, gt=0)
     seed: int = Field(default=0, ge=0)
 
-    @model_validator(mode="after")
-    def _beta_falls(self) -> LearnRoundingArguments:
-        if self.beta[0] < self.beta[1]:
-            raise ValueError(f"beta must fall, got {list(self.beta)}")
-        return self
+    @field_validator("beta")
+    @classmethod
+    def _falls(cls, beta: tuple[float, float]) -> tuple[float, float]:
+        if beta[0] < beta[1]:
+            raise ValueError(f"must fall, got {list(beta)}")
+        return beta
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,16 @@ class _Row:
     error_before: float = 0.0
     error_after: float = 0.0
     skipped: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Target:
+    """The levels low..high times a step, and the error that the learned ones are to undercut."""
+
+    step: torch.Tensor
+    low: int
+    high: int
+    error: float
 
 
 @transform_pass("learn_rounding", LearnRoundingArguments, ("add_common_metadata",))
@@ -107,14 +119,12 @@ def _learn(stop: Stop, arguments: LearnRoundingArguments) -> _Row:
     rounding = layer.quantizer("weight").rounding
     weight = stop.inner.get_parameter("weight").detach().double()
     step = torch.from_numpy(_steps(format, weight.dim()))
-    normal = torch.from_numpy(format.to_integers(weight.numpy(), rounding)).double()
+    normal = torch.tensor(format.to_integers(weight.numpy(), rounding)).double()
     before = _error(stop, normal * step)
     if before == 0.0:
         return _Row(name, weight.numel())
-    down = (weight / step).floor()
-    learned = (
-        down + _choose_up(stop, weight / step - down, down, step, format, before, arguments)
-    ).clamp(format.low, format.high)
+    up = _choose_up(stop, weight / step, _Target(step, format.low, format.high, before), arguments)
+    learned = ((weight / step).floor() + up).clamp(format.low, format.high)
     after = _error(stop, learned * step)
     if after >= before:
         return _Row(name, weight.numel(), 0, before, before)
@@ -136,22 +146,14 @@ def _error(stop: Stop, weight: torch.Tensor) -> float:
 
 
 def _choose_up(
-    stop: Stop,
-    fraction: torch.Tensor,
-    down: torch.Tensor,
-    step: torch.Tensor,
-    format: Fixed | Scaled,
-    scale: float,
-    arguments: LearnRoundingArguments,
+    stop: Stop, weight: torch.Tensor, target: _Target, arguments: LearnRoundingArguments
 ) -> torch.Tensor:
-    """Returns 1 where a weight goes up, 0 where it goes down.
-
-    `fraction` is how far the weight lies above the level `down`, in steps.
-    """
+    """Returns 1 where a weight goes up, 0 where it goes down; `weight` is in steps."""
     x, wanted = stop.x.float(), stop.wanted.float()
     others = {k: v.float() for k, v in stop.levels().items() if k != "weight"}
-    down, step = down.float(), step.float()
-    variable = torch.logit((fraction.float() - _LOW) / (_HIGH - _LOW)).requires_grad_()
+    down, step = weight.floor().float(), target.step.float()
+    fraction = (weight - weight.floor()).float()
+    variable = torch.logit((fraction - _LOW) / (_HIGH - _LOW)).requires_grad_()
     generator = torch.Generator().manual_seed(arguments.seed)
     optimizer = torch.optim.Adam([variable], lr=arguments.learning_rate)
     start = round(arguments.iterations * arguments.warm_start)
@@ -160,14 +162,13 @@ def _choose_up(
         chosen = torch.randperm(len(x), generator=generator)[: arguments.batch_size]
         with torch.enable_grad():
             up = _rectified(variable)
-            weight = (down + up).clamp(format.low, format.high) * step
-            result = torch.func.functional_call(
-                stop.inner, {**others, "weight": weight}, (x[chosen],)
-            )
-            loss = (result - wanted[chosen]).square().mean() / scale
+            soft = (down + up).clamp(target.low, target.high) * step
+            constants = {**others, "weight": soft}
+            result = torch.func.functional_call(stop.inner, constants, (x[chosen],))
+            loss = (result - wanted[chosen]).square().mean() / target.error
             if iteration >= start:
-                done = (iteration - start) / max(arguments.iterations - start, 1)
-                beta = last + 0.5 * (first - last) * (1 + np.cos(np.pi * done))
+                done = (iteration - start) / (arguments.iterations - start)
+                beta = last + 0.5 * (first - last) * (1 + math.cos(math.pi * done))
                 undecided = 1 - (2 * up - 1).abs().pow(beta)
                 loss = loss + arguments.regularization * undecided.mean()
             optimizer.zero_grad()
@@ -184,7 +185,7 @@ def _write(stop: Stop, levels: Ints, format: Fixed | Scaled, rounding: Rounding)
     """Writes weights that the format's rounding takes to these levels."""
     # Rounding down has its decision at the level itself: a value in the middle is safe from floats.
     middle = 0.5 if rounding is Rounding.FLOOR else 0.0
-    values = torch.from_numpy((levels + middle) * _steps(format, levels.ndim))
+    values = torch.tensor((levels + middle) * _steps(format, levels.ndim))
     rewrite_constant(stop.layer, "weight", values)
     written = stop.inner.get_parameter("weight").detach().double().numpy()
     if not np.array_equal(format.to_integers(written, rounding), levels):
