@@ -32,7 +32,7 @@ from chop.integer.program import (
     Subtract,
 )
 
-__all__ = ["Carrier", "IntegerInput", "IntegerModule", "IntegerNode"]
+__all__ = ["Carrier", "IntegerInput", "IntegerModule", "IntegerNode", "holds_integers"]
 
 _BINARY: Mapping[type[Instruction], Callable[[Tensor, Tensor], Tensor]] = {
     Add: torch.add,
@@ -54,16 +54,23 @@ class IntegerModule(nn.Module):
     """Base of the modules of a true graph: int64 tensors in, one int64 tensor out."""
 
 
+def holds_integers(module: nn.Module) -> bool:
+    """Returns whether the module is that of a true graph: it takes and returns integers."""
+    return any(isinstance(part, IntegerModule) for part in module.modules())
+
+
 class IntegerInput(IntegerModule):
     """Takes the integers of a graph's input: real value = integer * 2^-frac_width * scale.
 
-    Raises DataError for values that are not integers, or not levels of the format.
+    `layout` moves the elements once they are checked. Raises DataError for values that are not
+    integers, or not levels of the format.
     """
 
-    def __init__(self, name: str, format: Format) -> None:
+    def __init__(self, name: str, format: Format, layout: IntegerNode | None = None) -> None:
         super().__init__()
         self.name = name
         self.format = format
+        self.layout = layout
         levels = format.levels()
         found = torch.tensor([] if levels is None else levels, dtype=torch.int64)
         self.register_buffer("levels", found)
@@ -83,7 +90,7 @@ class IntegerInput(IntegerModule):
             between = integers[~torch.isin(integers, levels)]
             if len(between):
                 raise self._refuse(f"levels of {self.format}", between[0].item())
-        return integers
+        return integers if self.layout is None else self.layout.forward(integers)
 
     def _refuse(self, rule: str, value: object) -> DataError:
         return DataError(

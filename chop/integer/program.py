@@ -214,6 +214,15 @@ class Program:
         return max((*ends, *(step.peak for step in self.steps)), default=0)
 
     @property
+    def bounds(self) -> tuple[int, int]:
+        """The integers that every element of the result lies between."""
+        count = len(self.inputs)
+        if self.result < count:
+            return self.inputs[self.result][1:]
+        step = self.steps[self.result - count]
+        return step.low, step.high
+
+    @property
     def multiplies_matrices(self) -> bool:
         return any(isinstance(step.instruction, MatMul) for step in self.steps)
 

@@ -10,10 +10,11 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from chop.errors import ShapeError, UnsupportedOpError
+from chop.errors import PassOrderError, ShapeError, UnsupportedOpError
 from chop.formats.base import Format
 from chop.formats.registry import hardware_formats
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding
+from chop.integer.modules import holds_integers
 from chop.ir.capture import evaluating, source_line
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of, update
@@ -39,6 +40,11 @@ class _Recorder(fx.Interpreter):
     """Runs a graph and keeps the value of every node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
+        if holds_integers(module):
+            raise PassOrderError(
+                "the graph holds integers only, since fake_to_true: it takes no real values; "
+                "use the fake-quantised graph that it was made from"
+            )
         super().__init__(module, garbage_collect_values=False)
         self.extra_traceback = False
 

@@ -218,6 +218,10 @@ class Op(ABC, Generic[A]):
         """
         return run(self.program(site), inputs)
 
+    def requantiser(self, site: Site[A]) -> tuple[str, str]:
+        """Returns the kind of requantiser that the operator is, and the proof ("", "": none)."""
+        return "", ""
+
     def macs(self, attributes: A, output: TensorType) -> int:
         """Returns the multiplications per sample."""
         return 0

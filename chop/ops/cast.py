@@ -5,16 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
 from torch import Tensor, nn
 
-from chop.errors import UnsupportedOpError
+from chop.errors import FormatError, UnsupportedOpError
 from chop.formats.base import Format
 from chop.formats.fixed import Fixed
+from chop.formats.requantise import Source, requantiser_of
+from chop.formats.requantisers import Requantiser
 from chop.formats.rounding import Floats, Ints, Rounding
 from chop.formats.scale import Scale
 from chop.integer.record import Value
-from chop.integer.shift import requantised_by_shift
+from chop.integer.requantise import requantised
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast as CastLayer
 from chop.nn.fake_quantize import cast_to_fixed, fake_quantize
@@ -45,8 +46,7 @@ class Cast(Op[CastAttributes]):
 
     def infer(self, site: Site[CastAttributes]) -> TensorType:
         (x,) = site.inputs
-        ends = np.array([x.low, x.high], np.int64)
-        low, high = self._cast(site, ends).tolist()
+        low, high = self.program(site).bounds
         return TensorType(x.shape, site.attributes.format, low, high, x.layout)
 
     def infer_scale(self, site: Site[CastAttributes]) -> Scale | None:
@@ -59,16 +59,11 @@ class Cast(Op[CastAttributes]):
         return attributes.format.to_integers(values, attributes.rounding)
 
     def define(self, site: Site[CastAttributes], inputs: Sequence[Value]) -> Value:
-        source, format = site.inputs[0].fixed, site.attributes.format
-        if not isinstance(format, Fixed):
-            raise UnsupportedOpError(f"node '{site.name}': no requantiser to {format} yet")
-        return requantised_by_shift(inputs[0], source, format, site.attributes.rounding)
+        return requantised(inputs[0], _requantiser(site))
 
-    def _cast(self, site: Site[CastAttributes], values: Ints) -> Ints:
-        source, format = site.inputs[0].fixed, site.attributes.format
-        if not isinstance(format, Fixed):
-            raise UnsupportedOpError(f"node '{site.name}': no requantiser to {format} yet")
-        return format.requantise(values, source, site.attributes.rounding)
+    def requantiser(self, site: Site[CastAttributes]) -> tuple[str, str]:
+        found = _requantiser(site)
+        return found.kind, found.proof
 
     def bind(self, site: Site[CastAttributes], build: Build) -> Binding:
         x, y = site.inputs[0].fixed, site.output.fixed
@@ -100,6 +95,16 @@ class Cast(Op[CastAttributes]):
                 for label, layer in layers.items()
             ),
         )
+
+
+def _requantiser(site: Site[CastAttributes]) -> Requantiser:
+    """Returns the cheapest exact requantiser. Raises UnsupportedOpError where there is none."""
+    (x,) = site.inputs
+    source = Source(x.low, x.high, x.fixed, x.scale)
+    try:
+        return requantiser_of(source, site.attributes.format, site.attributes.rounding)
+    except FormatError as error:
+        raise UnsupportedOpError(f"node '{site.name}': {error}") from error
 
 
 class _Function(nn.Module):

@@ -21,7 +21,6 @@ from chop.integer.modules import Carrier, IntegerInput, IntegerNode
 from chop.integer.program import WHITELIST, Program, Step
 from chop.integer.record import Value, record
 from chop.integer.run import run
-from chop.integer.shift import requantised_by_shift
 from chop.integer.source import HELPERS, source_of
 
 SAMPLES = 7
@@ -213,22 +212,6 @@ def test_a_shift_rounds_as_it_says(value: int, amount: int, rounding: Rounding) 
         program = record(lambda v: v[0].shift_right(amount, rounding), [((1,), *bounds)])
         for world, result in worlds(program, [np.array([[value]])]).items():
             assert result.item() == expected, world
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.data())
-def test_a_requantising_shift_equals_the_formats_own(data: st.DataObject) -> None:
-    formats = st.builds(Fixed, st.integers(1, 40), st.integers(-40, 40), st.booleans())
-    source, target = data.draw(formats), data.draw(formats)
-    rounding = data.draw(st.sampled_from(list(Rounding)))
-    levels = data.draw(st.lists(st.integers(source.low, source.high), min_size=1, max_size=9))
-    x = np.array([[*levels, source.low, source.high]], np.int64)
-    program = record(
-        lambda v: requantised_by_shift(v[0], source, target, rounding),
-        [((x.shape[1],), source.low, source.high)],
-    )
-    for world, result in worlds(program, [x]).items():
-        assert np.array_equal(result, target.requantise(x, source, rounding)), world
 
 
 def test_float64_is_refused_where_it_is_not_proven() -> None:
