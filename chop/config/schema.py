@@ -61,7 +61,14 @@ class DatasetConfig(_Section):
 
 
 class TrainConfig(_Section):
-    """How the weights are found. Patience is in epochs; 0 never stops early."""
+    """How the weights are found.
+
+    Attributes:
+        warmup_epochs: in which the learning rate rises linearly.
+        gradient_clip: the largest norm of all gradients together; 0 does not clip.
+        patience: epochs without a better one that end the training; 0 never does.
+        checkpoint_every_steps: writes one in mid-epoch, too; 0 only at the end of epochs.
+    """
 
     epochs: Count = 10
     optimizer: Literal["adam", "adamw", "sgd"] = "adam"
@@ -69,8 +76,11 @@ class TrainConfig(_Section):
     weight_decay: Annotated[float, Field(ge=0)] = 0.0
     momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
     schedule: Literal["constant", "cosine"] = "constant"
+    warmup_epochs: NonNegative = 0
+    gradient_clip: Annotated[float, Field(ge=0)] = 0.0
     validation_fraction: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     patience: NonNegative = 0
+    checkpoint_every_steps: NonNegative = 0
 
     @model_validator(mode="after")
     def _patience_has_data(self) -> TrainConfig:

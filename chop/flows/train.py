@@ -6,15 +6,19 @@ Importing this file imports Lightning, which takes seconds; import it where a mo
 from __future__ import annotations
 
 import logging
+import math
+import os
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import lightning
+import numpy as np
 import torch
-from lightning.pytorch.callbacks import Callback, EarlyStopping, ModelCheckpoint
+from lightning.pytorch.callbacks import Callback, Checkpoint, EarlyStopping
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import nn
@@ -23,6 +27,15 @@ from torch.nn.functional import cross_entropy
 from chop.config.schema import TrainConfig
 from chop.datasets.dataset import Dataset
 from chop.flows.progress import Advance, Progress
+from chop.nn.quantizer import Moment
+from chop.nn.quantizers.control import (
+    Driven,
+    after_step,
+    before_step,
+    number_depths,
+    parameter_groups,
+    quantizers_of,
+)
 
 __all__ = ["BEST", "LAST", "Training", "train_model"]
 
@@ -58,13 +71,17 @@ def train_model(
     resume: bool,
     progress: Progress,
 ) -> Training:
-    """Trains `model` in place on the train split and leaves it in evaluation mode.
+    """Trains `model`, float or quantised, in place and leaves it in evaluation mode.
 
-    Writes LAST after every epoch, BEST where there is validation data, and TensorBoard logs into
-    `directory`. With `resume`, continues from LAST when there is one.
+    Drives the controllers of its quantisers. Writes LAST after every epoch (and in between, where
+    the configuration asks for it), BEST where there is validation data, and TensorBoard logs into
+    `directory`. With `resume`, continues from LAST when there is one, to the very bits of a
+    training that was never interrupted.
     """
     data = _Data(dataset, config.validation_fraction, batch_size, seed)
     module = _Classifier(model, config, seed)
+    # Lightning trains in the mode that it finds.
+    module.train()
     last = directory / LAST
     resumed = resume and last.is_file()
     if not resumed:
@@ -81,7 +98,8 @@ def train_model(
             devices=1,
             max_epochs=config.epochs,
             logger=TensorBoardLogger(str(directory), name="", version=""),
-            callbacks=_callbacks(config, directory, advance),
+            callbacks=_callbacks(model, config, seed, directory, advance),
+            gradient_clip_val=config.gradient_clip or None,
             enable_progress_bar=False,
             enable_model_summary=False,
             num_sanity_val_steps=0,
@@ -95,22 +113,100 @@ def train_model(
     return Training(trainer.current_epoch, kept)
 
 
-def _callbacks(config: TrainConfig, directory: Path, advance: Advance) -> list[Callback]:
-    def checkpoint(name: str, monitor: str | None) -> Callback:
-        return ModelCheckpoint(
-            dirpath=str(directory),
-            filename=Path(name).stem,
-            monitor=monitor,
-            save_on_train_epoch_end=True,
-            enable_version_counter=False,
-        )
-
-    callbacks = [checkpoint(LAST, None), _EpochBar(advance)]
-    if config.validation_fraction:
-        callbacks.append(checkpoint(BEST, "val_loss"))
+def _callbacks(
+    model: nn.Module, config: TrainConfig, seed: int, directory: Path, advance: Advance
+) -> list[Callback]:
+    callbacks: list[Callback] = [_Controllers(model, config, seed), _EpochBar(advance)]
     if config.patience:
         callbacks.append(EarlyStopping("val_loss", patience=config.patience))
-    return callbacks
+    # Lightning calls checkpoints last, so that they hold what the others have come to.
+    return [*callbacks, _Keep(directory, config.checkpoint_every_steps)]
+
+
+class _Controllers(Callback):
+    """Drives the quantisers of a model."""
+
+    def __init__(self, model: nn.Module, config: TrainConfig, seed: int) -> None:
+        self._model = model
+        self._epochs = config.epochs
+        self._seed = seed
+        self._driven: list[Driven] = []
+
+    def on_train_start(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        number_depths(self._model)
+        self._driven = quantizers_of(self._model)
+
+    def on_train_batch_start(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        steps = self._epochs * int(trainer.num_training_batches)
+        moment = Moment(
+            trainer.current_epoch, self._epochs, trainer.global_step, steps, self._seed
+        )
+        before_step(self._driven, moment)
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        after_step(self._driven)
+
+
+class _Keep(Checkpoint):
+    """Writes LAST and BEST, each in one piece: a run may be killed at any moment."""
+
+    def __init__(self, directory: Path, every_steps: int) -> None:
+        self._directory = directory
+        self._every_steps = every_steps
+        self._best: float | None = None
+
+    def state_dict(self) -> dict[str, float | None]:
+        return {"best": self._best}
+
+    def load_state_dict(self, state_dict: dict[str, float | None]) -> None:
+        self._best = state_dict["best"]
+
+    def on_train_batch_end(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        outputs: object,
+        batch: object,
+        batch_idx: int,
+    ) -> None:
+        # The last batch of an epoch is kept with its epoch: Lightning restarts there cleanly.
+        if (
+            self._every_steps
+            and trainer.global_step % self._every_steps == 0
+            and batch_idx + 1 < trainer.num_training_batches
+        ):
+            self._save(trainer, LAST)
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        if "val_loss" in trainer.callback_metrics:
+            loss = float(trainer.callback_metrics["val_loss"])
+            if self._best is None or loss < self._best:
+                self._best = math.inf if math.isnan(loss) else loss
+                self._save(trainer, BEST)
+        # After BEST: what is resumed from must know how good that one was.
+        self._save(trainer, LAST)
+
+    def _save(self, trainer: lightning.Trainer, name: str) -> None:
+        unfinished = self._directory / f".{name}"
+        trainer.save_checkpoint(unfinished)
+        os.replace(unfinished, self._directory / name)
 
 
 class _EpochBar(Callback):
@@ -135,9 +231,12 @@ class _Classifier(lightning.LightningModule):
         self._config = config
         self._seed = seed
 
-    def on_train_epoch_start(self) -> None:
-        # Dropout draws from torch's generator: seeded per epoch, a resumed run draws the same.
-        torch.manual_seed(self._seed * _SEED_STRIDE + self.current_epoch)
+    def on_train_batch_start(
+        self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int
+    ) -> None:
+        # Dropout draws from torch's generator: seeded per step, a resumed run draws the same.
+        stream = np.random.SeedSequence((self._seed, self.global_step))
+        torch.manual_seed(int(stream.generate_state(1, np.uint64)[0] >> 1))
 
     def training_step(
         self, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int
@@ -156,19 +255,37 @@ class _Classifier(lightning.LightningModule):
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         config = self._config
-        rate, decay = config.learning_rate, config.weight_decay
+        rate = config.learning_rate
+        groups = [
+            {
+                "params": list(group.parameters),
+                "lr": rate * group.tuning.rate,
+                "weight_decay": config.weight_decay
+                if group.tuning.weight_decay is None
+                else group.tuning.weight_decay,
+            }
+            for group in parameter_groups(self.model)
+        ]
         optimizer: torch.optim.Optimizer
         if config.optimizer == "sgd":
-            optimizer = torch.optim.SGD(
-                self.parameters(), lr=rate, weight_decay=decay, momentum=config.momentum
-            )
+            optimizer = torch.optim.SGD(groups, lr=rate, momentum=config.momentum)
         else:
             kind = torch.optim.Adam if config.optimizer == "adam" else torch.optim.AdamW
-            optimizer = kind(self.parameters(), lr=rate, weight_decay=decay)
-        if config.schedule == "constant":
+            optimizer = kind(groups, lr=rate)
+        if config.schedule == "constant" and not config.warmup_epochs:
             return {"optimizer": optimizer}
-        scheduler = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, config.epochs)
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate_factor, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
+
+
+def _rate_factor(config: TrainConfig, epoch: int) -> float:
+    """Returns the factor on the learning rate: a linear rise, then constant or half a cosine."""
+    warmup = config.warmup_epochs
+    if epoch < warmup:
+        return (epoch + 1) / (warmup + 1)
+    if config.schedule == "constant":
+        return 1.0
+    return (1 + math.cos(math.pi * (epoch - warmup) / max(config.epochs - warmup, 1))) / 2
 
 
 class _Data(lightning.LightningDataModule):
@@ -193,7 +310,15 @@ class _Data(lightning.LightningDataModule):
             self._seed * _SEED_STRIDE + self.trainer.current_epoch
         )
         order = torch.randperm(len(self._train[0]), generator=generator)
-        return _Batches(*self._train, order, self._batch_size)
+        return _Batches(*self._train, order, self._batch_size, self._batches_done)
+
+    @property
+    def _batches_done(self) -> int:
+        """How many batches of this epoch were trained on before the checkpoint resumed from."""
+        assert self.trainer is not None
+        loop = self.trainer.fit_loop
+        # At the end of an epoch the counters still stand there, and the next one begins.
+        return loop.epoch_loop.batch_progress.current.ready if loop.restarting else 0
 
     def val_dataloader(self) -> _Batches | list[_Batches]:
         x, y = self._validation
@@ -201,24 +326,31 @@ class _Data(lightning.LightningDataModule):
 
 
 class _Batches:
-    """Batches of two tensors in a given order.
+    """Batches of two tensors in a given order; iteration skips those that were done, the length
+    counts them.
 
     A last batch of one sample is left out: batch norm has no variance to train on there.
     """
 
     def __init__(
-        self, x: torch.Tensor, y: torch.Tensor, order: torch.Tensor, batch_size: int
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        order: torch.Tensor,
+        batch_size: int,
+        done: int = 0,
     ) -> None:
         parts = torch.split(order, batch_size)
         self._parts = parts[:-1] if len(parts) > 1 and len(parts[-1]) == 1 else parts
         self._x = x
         self._y = y
+        self._done = done % len(self._parts)
 
     def __len__(self) -> int:
         return len(self._parts)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        for part in self._parts:
+        for part in self._parts[self._done :]:
             yield self._x[part], self._y[part]
 
 

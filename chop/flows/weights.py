@@ -190,6 +190,9 @@ def _write_json(path: Path, values: Mapping[str, object]) -> None:
 def _training_key(config: Config, parts: Sequence[str]) -> dict[str, object]:
     """Everything that the trained weights depend on."""
     key = config.model_dump(mode="json", include=set(parts))
+    for training in (key.get("train"), key.get("qat")):
+        if training is not None:
+            del training["checkpoint_every_steps"]
     if key["dataset"] is not None:
         del key["dataset"]["calibration_samples"]
     if config.model is not None:

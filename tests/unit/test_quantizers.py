@@ -14,10 +14,12 @@ from hypothesis import strategies as st
 
 from chop.errors import ConfigError
 from chop.formats.base import Format
+from chop.formats.binary import Binary
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
 from chop.formats.scaled import Scaled
-from chop.nn.quantizer import Quantizer, Role
+from chop.formats.ternary import Ternary
+from chop.nn.quantizer import Moment, Quantizer, Role
 from chop.nn.quantizers.ana import Ana
 from chop.nn.quantizers.lsq import Lsq
 from chop.nn.quantizers.pact import Pact
@@ -82,6 +84,8 @@ def test_ste(
     format = Fixed(width, 3, signed) if fixed else Scaled(width, (scale,), signed)
     step = 0.125 if fixed else scale
     x = _draw(seed, (5, 7), step * 2**width / 4)
+    # The ends are inside.
+    x[0, 0], x[0, 1] = format.low * step, format.high * step
     grad, to_x, _ = _run(_create("ste", format, rounding=rounding), x, None)
     inside = (x / step >= format.low) & (x / step <= format.high)
     assert torch.equal(to_x, grad * inside)
@@ -250,16 +254,32 @@ def test_ana(seed: int, noise: str, high: int, spread: float, step: float) -> No
 def test_ana_without_noise_is_the_format(seed: int, noise: str, rounding: Rounding) -> None:
     quantizer = _create("ana", Scaled(3, (0.25,)), rounding=rounding, noise=noise).train()
     assert isinstance(quantizer, Ana)
-    x = _draw(seed, (3, 5), 0.5)
+    # Away from the thresholds, where any noise shows.
+    x = ((_draw(seed, (3, 5), 0.5) * 32).floor() + 0.5) / 32
     quantizer.spread.zero_()
     leaf = x.clone().requires_grad_()
     y = quantizer(leaf)
     assert torch.equal(y, quantizer.format.quantize(x, rounding)[0])
     y.sum().backward()
     assert leaf.grad is None
-    # And it is the limit of little noise, but at the steps themselves.
+    # And it is the limit of little noise.
     quantizer.spread.fill_(1e-7)
     assert torch.allclose(quantizer(x), y)
+
+
+@settings(max_examples=20, deadline=None)
+@given(seeds)
+@pytest.mark.parametrize("name", ["inq", "rpr"])
+def test_what_is_on_the_levels_has_no_gradient(name: str, seed: int) -> None:
+    weight = _draw(seed, (4, 6), 0.5)
+    stages = {"fractions": [0.5, 1.0]}
+    quantizer = _create(name, Fixed(4, 2), values=weight, stages=stages).double()
+    with torch.no_grad():
+        quantizer.on_step(Moment(0, 1, 0, 10, seed), weight)
+    where = quantizer.get_buffer("frozen" if name == "inq" else "fixed")
+    grad, to_x, _ = _run(quantizer, weight, None)
+    assert 0 < int(where.sum()) < weight.numel()
+    assert torch.equal(to_x, grad * ~where)
 
 
 EVALUATED: list[tuple[str, Format, Role]] = [
@@ -271,6 +291,15 @@ EVALUATED: list[tuple[str, Format, Role]] = [
     ("tqt", Scaled(4, (0.1, 0.2, 0.3, 0.4)), "weight"),
     ("pact", Scaled(4, (0.3,)), "data"),
     ("pact", Fixed(4, 2, signed=False), "data"),
+    ("lsq", Ternary((0.25,)), "data"),
+    ("tqt", Ternary((0.5, 0.25, 0.25, 1.0)), "weight"),
+    ("pact", Ternary((0.3,)), "data"),
+    ("sawb", Ternary((0.3,)), "weight"),
+    ("inq", Ternary((0.3,)), "weight"),
+    ("rpr", Binary((0.3,)), "weight"),
+    ("ana", Ternary((0.3,)), "weight"),
+    ("ana", Binary((0.3,)), "data"),
+    ("ste", Binary((0.3,)), "data"),
     ("sawb", Scaled(2, (0.3,)), "weight"),
     ("sawb", Scaled(4, (0.1, 0.2, 0.3, 0.4)), "weight"),
     ("inq", Fixed(4, 2), "weight"),
@@ -288,6 +317,8 @@ def test_evaluation_is_exactly_the_format(
     quantizer = _create(name, format, role, rounding).to(dtype).eval()
     x = _draw(seed, (4, 6), 1.0).to(dtype)
     assert torch.equal(quantizer(x), quantizer.format.quantize(x, rounding)[0])
+    if isinstance(format, Ternary | Binary):
+        assert type(quantizer.format) is type(format)
     # What has no relaxation of its own trains on the very same levels.
     if name in ("ste", "lsq", "tqt", "pact", "sawb"):
         assert torch.equal(quantizer.train()(x), quantizer.eval()(x))

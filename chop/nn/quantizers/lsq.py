@@ -13,11 +13,10 @@ from torch.autograd.function import once_differentiable
 
 from chop.formats.base import Format
 from chop.formats.rounding import Floats, Rounding
-from chop.formats.scaled import Scaled
 from chop.nn.grid import Grid, along_channels, float32_scale, step_gradient
 from chop.nn.quantizer import Quantizer, Role, Tuning
 from chop.nn.quantizers.options import AlgorithmOptions, Positive, parse_options
-from chop.nn.quantizers.start import LEAST_SCALE, scaled_start
+from chop.nn.quantizers.start import LEAST_SCALE, Uniform, rescaled, scaled_start
 from chop.nn.straight_through import straight_through
 
 __all__ = ["Lsq"]
@@ -58,7 +57,7 @@ class _LearnedStep(torch.autograd.Function):
 
 
 class Lsq(Quantizer):
-    """Scaled integers whose step is a parameter, one or one per channel.
+    """Scaled integers, or ternary, whose step is a parameter, one or one per channel.
 
     The gradient of the step is scaled by 1 / sqrt(N hi), with N the elements that share a step (of
     one sample, for data). A step stops at 2^-40 when training drives it towards zero.
@@ -66,11 +65,11 @@ class Lsq(Quantizer):
 
     algorithm = "lsq"
 
-    def __init__(self, start: Scaled, role: Role, rate: float, rounding: Rounding) -> None:
+    def __init__(self, start: Uniform, role: Role, rate: float, rounding: Rounding) -> None:
         super().__init__(rounding)
         steps = torch.tensor(start.scales, dtype=torch.float32)
         self.step = nn.Parameter(steps if len(start.scales) > 1 else steps[0])
-        self._width, self._signed, self._symmetric = start.width, start.signed, start.symmetric
+        self._start = start
         self._grid = Grid(start.low, start.high, rounding)
         self._role = role
         self._rate = rate
@@ -96,9 +95,8 @@ class Lsq(Quantizer):
         return result
 
     @property
-    def format(self) -> Scaled:
-        steps = np.atleast_1d(self.step.detach().float().numpy()).tolist()
-        return Scaled(self._width, tuple(steps), self._signed, self._symmetric)
+    def format(self) -> Uniform:
+        return rescaled(self._start, self.step)
 
     @property
     def tuning(self) -> Tuning:

@@ -12,11 +12,10 @@ from torch.autograd.function import once_differentiable
 
 from chop.formats.base import Format
 from chop.formats.rounding import Floats, Rounding
-from chop.formats.scaled import Scaled
 from chop.nn.grid import Grid, below, float32_scale
 from chop.nn.quantizer import Quantizer, Role, Tuning
 from chop.nn.quantizers.options import AlgorithmOptions, Positive, parse_options
-from chop.nn.quantizers.start import LEAST_SCALE, scaled_start
+from chop.nn.quantizers.start import LEAST_SCALE, Uniform, rescaled, scaled_start
 from chop.nn.straight_through import straight_through
 
 __all__ = ["Pact"]
@@ -64,17 +63,17 @@ class _LearnedClip(torch.autograd.Function):
 
 
 class Pact(Quantizer):
-    """Scaled integers on [0, alpha], or on [-alpha, alpha] where the start is signed.
+    """Scaled integers, or ternary, on [0, alpha], or on [-alpha, alpha] where the start is signed.
 
     Alpha stops at 2^-40 when training drives it towards zero.
     """
 
     algorithm = "pact"
 
-    def __init__(self, start: Scaled, options: PactOptions, rounding: Rounding) -> None:
+    def __init__(self, start: Uniform, options: PactOptions, rounding: Rounding) -> None:
         super().__init__(rounding)
-        self._width, self._signed = start.width, start.signed
-        self._grid = Grid(-start.high if start.signed else 0, start.high, rounding)
+        self._start = start
+        self._grid = Grid(-start.high if start.low < 0 else 0, start.high, rounding)
         alpha = max(start.scales) * start.high if options.alpha is None else options.alpha
         self.alpha = nn.Parameter(torch.tensor(alpha, dtype=torch.float32))
         self._tuning = Tuning(options.rate, options.weight_decay)
@@ -93,9 +92,8 @@ class Pact(Quantizer):
         return cls(scaled_start(format, cls.algorithm), parsed, rounding)
 
     @property
-    def format(self) -> Scaled:
-        step = float32_scale(self.alpha / self._grid.high)
-        return Scaled(self._width, (float(step),), self._signed, symmetric=self._signed)
+    def format(self) -> Uniform:
+        return rescaled(self._start, self.alpha / self._grid.high, symmetric=self._grid.low < 0)
 
     @property
     def tuning(self) -> Tuning:

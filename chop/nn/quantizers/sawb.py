@@ -5,17 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
 import torch
 
 from chop.errors import ConfigError
 from chop.formats.base import Format
 from chop.formats.rounding import Floats, Rounding
-from chop.formats.scaled import Scaled
 from chop.nn.grid import Grid, along_channels, float32_scale
 from chop.nn.quantizer import Moment, Quantizer, Role
 from chop.nn.quantizers.options import AlgorithmOptions, parse_options
-from chop.nn.quantizers.start import scaled_start
+from chop.nn.quantizers.start import Uniform, rescaled, scaled_start
 from chop.nn.straight_through import on_grid, straight_through
 
 __all__ = ["COEFFICIENTS", "Sawb", "sawb_clip"]
@@ -36,9 +34,9 @@ class Sawb(Quantizer):
     algorithm = "sawb"
     step: torch.Tensor
 
-    def __init__(self, start: Scaled, rounding: Rounding) -> None:
+    def __init__(self, start: Uniform, rounding: Rounding) -> None:
         super().__init__(rounding)
-        self._width = start.width
+        self._start = start
         self._grid = Grid(-start.high, start.high, rounding)
         steps = torch.tensor(start.scales, dtype=torch.float32)
         self.register_buffer("step", steps if len(start.scales) > 1 else steps[0])
@@ -55,7 +53,7 @@ class Sawb(Quantizer):
         """Returns the quantiser. Raises ConfigError for an option or a format out of its reach."""
         parse_options(SawbOptions, options, cls.algorithm)
         start = scaled_start(format, cls.algorithm)
-        if not start.signed or start.high not in COEFFICIENTS:
+        if start.low == 0 or start.high not in COEFFICIENTS:
             raise ConfigError(
                 f"training algorithm 'sawb': needs signed weights of 2 to 4 bits, got {format}; "
                 "use lsq"
@@ -65,9 +63,8 @@ class Sawb(Quantizer):
         return result
 
     @property
-    def format(self) -> Scaled:
-        steps = np.atleast_1d(self.step.float().numpy()).tolist()
-        return Scaled(self._width, tuple(steps), signed=True, symmetric=True)
+    def format(self) -> Uniform:
+        return rescaled(self._start, self.step, symmetric=True)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if not self.training:

@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
@@ -18,7 +17,7 @@ from chop.formats.scaled import Scaled
 from chop.nn.grid import Grid, along_channels, step_gradient
 from chop.nn.quantizer import Quantizer, Role, Tuning
 from chop.nn.quantizers.options import AlgorithmOptions, Positive, parse_options
-from chop.nn.quantizers.start import scaled_start
+from chop.nn.quantizers.start import Uniform, rescaled, scaled_start
 from chop.nn.straight_through import straight_through
 
 __all__ = ["Tqt"]
@@ -56,8 +55,9 @@ class _LearnedThreshold(torch.autograd.Function):
 class Tqt(Quantizer):
     """Fixed point whose range 2^ceil(log2 t) is learned through log2 t.
 
-    Scaled integers with power-of-two scales where the start is per channel or symmetric. It starts
-    in the middle between two powers, so that the first steps do not double the range by chance.
+    Scaled integers (or ternary) with power-of-two scales where the start is per channel, symmetric
+    or ternary. It starts in the middle between two powers, so that the first steps do not double
+    the range by chance.
     """
 
     algorithm = "tqt"
@@ -65,11 +65,11 @@ class Tqt(Quantizer):
     def __init__(self, start: Format, rate: float, rounding: Rounding) -> None:
         super().__init__(rounding)
         scaled = scaled_start(start, self.algorithm)
-        self._bits = scaled.width - scaled.signed
+        self._bits = scaled.held().width - scaled.held().signed
         exponents = torch.tensor(scaled.scales, dtype=torch.float64).log2().ceil().float()
         log2_t = exponents + self._bits - 0.5
         self.log2_t = nn.Parameter(log2_t if len(scaled.scales) > 1 else log2_t[0])
-        self._width, self._signed, self._symmetric = scaled.width, scaled.signed, scaled.symmetric
+        self._start = scaled
         self._grid = Grid(scaled.low, scaled.high, rounding)
         self._rate = rate
 
@@ -86,12 +86,12 @@ class Tqt(Quantizer):
         return cls(format, parse_options(TqtOptions, options, cls.algorithm).rate, rounding)
 
     @property
-    def format(self) -> Fixed | Scaled:
-        exponents = np.atleast_1d(self.log2_t.detach().ceil().numpy()).astype(np.int64) - self._bits
-        if len(exponents) == 1 and not self._symmetric:
-            return Fixed(self._width, -int(exponents[0]), self._signed)
-        scales = tuple(np.ldexp(1.0, exponents).tolist())
-        return Scaled(self._width, scales, self._signed, self._symmetric)
+    def format(self) -> Fixed | Uniform:
+        exponents = self.log2_t.detach().ceil() - self._bits
+        start = self._start
+        if isinstance(start, Scaled) and not start.symmetric and exponents.dim() == 0:
+            return Fixed(start.width, -int(exponents), start.signed)
+        return rescaled(start, torch.exp2(exponents))
 
     @property
     def tuning(self) -> Tuning:
