@@ -22,6 +22,7 @@ PASSES = MappingProxyType(
         "add_hardware_metadata": f"{_ANALYSIS}.add_hardware:add_hardware_metadata_analysis_pass",
         "verify_metadata": f"{_ANALYSIS}.verify:verify_metadata_analysis_pass",
         "report_graph": f"{_ANALYSIS}.report:report_graph_analysis_pass",
+        "report_numbers": f"{_ANALYSIS}.report_numbers:report_numbers_analysis_pass",
         "profile_statistics": f"{_ANALYSIS}.profile:profile_statistics_analysis_pass",
         "plot_graph": f"{_ANALYSIS}.plot:plot_graph_analysis_pass",
         "fold_batch_norm": f"{_TRANSFORMS}.fold_batch_norm:fold_batch_norm_transform_pass",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Literal, Protocol
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from rich import box
 from rich.console import Console
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 __all__ = [
     "print_accuracy",
     "print_layer_costs",
+    "print_numbers",
     "print_report",
     "print_simulations",
     "print_summary",
@@ -63,6 +64,7 @@ def print_report(report: JobReport) -> None:
         ],
         right=_LAYER_COLUMNS[_LAYER_COLUMNS.index("lanes") :],
     )
+    print_numbers(report.name, report.numbers)
     rows = [("emitted", report.directory), ("multipliers", f"{report.multipliers:,}")]
     if report.accuracy is not None:
         rows += _accuracy_rows(report.accuracy)
@@ -70,6 +72,39 @@ def print_report(report: JobReport) -> None:
     if report.synthesis is not None:
         rows += _synthesis_rows(report.synthesis)
     print_summary(report.name, rows)
+
+
+def print_numbers(name: str, numbers: Mapping[str, Any]) -> None:
+    """Prints what the number formats do to the values, node by node, and what they save."""
+    headers = ("node", "format", "range", "SQNR dB", "off", "by", "requantiser", "weights", "w dB")
+
+    def decibel(value: float | None) -> str:
+        return "-" if value is None else f"{value:.1f}"
+
+    rows = [
+        (
+            row["node"],
+            row["format"],
+            f"{row['low']}..{row['high']}",
+            decibel(row["sqnr_db"]),
+            f"{row['differing']:,}",
+            f"{row['largest_difference']}",
+            row["requantiser"] or "-",
+            row["weight"] or "-",
+            decibel(row["weight_sqnr_db"]),
+        )
+        for row in numbers["rows"]
+    ]
+    totals = numbers["totals"]
+    samples = f"{numbers['samples']:,} samples"
+    title = f"{name}: numbers ({samples}; off: float32 fake network against integers, by steps)"
+    print_table(title, headers, rows, right=("range", "SQNR dB", "off", "by", "w dB"))
+    saved = [("constants", f"{totals['size_bits'] / 8192:,.1f} KiB")]
+    if totals["size_ratio"]:
+        saved.append(("of fp32's size", f"1 / {totals['size_ratio']:.1f}"))
+    if totals["bit_operations_ratio"]:
+        saved.append(("of fp32's bit operations", f"1 / {totals['bit_operations_ratio']:.1f}"))
+    print_summary(f"{name}: size", saved)
 
 
 def print_accuracy(name: str, accuracy: Accuracy) -> None:

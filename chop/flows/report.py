@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from chop.ir.manifest import LayerEntry
 from chop.synth.synthesize import SynthesisReport
@@ -47,7 +49,10 @@ class SimulationSummary:
 
 @dataclass(frozen=True, slots=True)
 class JobReport:
-    """Everything measured and predicted about one design."""
+    """Everything measured and predicted about one design.
+
+    `numbers` is what the pass report_numbers says: a row per node in a number format, and totals.
+    """
 
     name: str
     directory: str
@@ -57,5 +62,6 @@ class JobReport:
     predicted_initiation_interval: int
     predicted_latency_cycles: int
     accuracy: Accuracy | None
+    numbers: Mapping[str, Any]
     simulations: tuple[SimulationSummary, ...]
     synthesis: SynthesisReport | None

@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from chop.config.schema import Config
+from chop.flows.compile import Accelerator
 from chop.flows.emit import emit_job
 from chop.flows.evaluate import measure_accuracy
+from chop.flows.job import Job
 from chop.flows.places import run_directory
 from chop.flows.prepare import prepare_job
 from chop.flows.progress import Progress
 from chop.flows.report import JobReport
 from chop.flows.simulate import run_simulation
 from chop.ir.files import write_text
+from chop.passes.registry import resolve
 from chop.synth.targets import find_target
 from chop.tools import find_tool
 
@@ -34,6 +39,7 @@ def transform_design(config: Config, directory: Path | None, progress: Progress)
     job = prepare_job(config, progress)
     accelerator = emit_job(job, directory, progress)
     accuracy = measure_accuracy(job, accelerator, progress)
+    numbers = _numbers(accelerator, job, progress)
     simulations = run_simulation(accelerator, job.test, config.simulate, progress)
     synthesis = None
     if config.synthesize is not None:
@@ -51,11 +57,20 @@ def transform_design(config: Config, directory: Path | None, progress: Progress)
         predicted_initiation_interval=manifest.predicted_initiation_interval,
         predicted_latency_cycles=manifest.predicted_latency_cycles,
         accuracy=accuracy,
+        numbers=numbers,
         simulations=simulations,
         synthesis=synthesis,
     )
     _write_report(report)
     return report
+
+
+def _numbers(accelerator: Accelerator, job: Job, progress: Progress) -> Mapping[str, Any]:
+    with progress.task("compare with float"):
+        data = dict(zip(accelerator.graph.placeholders, job.test, strict=True))
+        graph = resolve("report_numbers")(accelerator.graph, {"data": data})
+    found: Mapping[str, Any] = graph.info["report_numbers"]
+    return found
 
 
 def report_to_json(report: JobReport) -> str:
