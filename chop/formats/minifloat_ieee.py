@@ -54,8 +54,8 @@ class MinifloatIeee(Format):
         check_fields(self.kind, self.width, self.exponent_width)
         if self.reserved not in _RESERVED:
             raise FormatError(
-                f"{self.kind}: reserved must be one of {', '.join(_RESERVED)}, "
-                f"got '{self.reserved}'{did_you_mean(self.reserved, _RESERVED)}"
+                f"{self.kind}: nothing is reserved by '{self.reserved}'"
+                f"{did_you_mean(self.reserved, _RESERVED)}"
             )
         if self.exponent_width == 1 and self.reserved == "exponent":
             raise FormatError(

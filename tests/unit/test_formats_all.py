@@ -87,7 +87,8 @@ def real(integers: Integers) -> Floats:
     if integers.scale is None:
         return values
     factors = np.array([float(f) for f in integers.scale.factors])
-    return values * factors.reshape(-1, *([1] * (values.ndim - 1)))
+    result: Floats = values * factors.reshape(-1, *([1] * (values.ndim - 1)))
+    return result
 
 
 def decoded(coding: Coding, constants: Integers, format: Format) -> Ints:
@@ -127,7 +128,7 @@ def decoded(coding: Coding, constants: Integers, format: Format) -> Ints:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_fake_quantised_is_what_the_integers_say(name: str, data: st.DataObject) -> None:
     format = data.draw(formats_named(name))
@@ -152,7 +153,7 @@ def test_fake_quantised_is_what_the_integers_say(name: str, data: st.DataObject)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=15)
+@settings(max_examples=15, deadline=None)
 @given(data=st.data())
 def test_constants_are_stored_exactly(name: str, data: st.DataObject) -> None:
     format = data.draw(formats_named(name))
@@ -182,7 +183,7 @@ def test_constants_are_stored_exactly(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=25)
+@settings(max_examples=25, deadline=None)
 @given(data=st.data())
 def test_quantising_is_monotone(name: str, data: st.DataObject) -> None:
     format = data.draw(formats_named(name))
@@ -198,7 +199,7 @@ def test_quantising_is_monotone(name: str, data: st.DataObject) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=8)
+@settings(max_examples=8, deadline=None)
 @given(data=st.data())
 def test_boundaries_are_where_the_rounding_changes(name: str, data: st.DataObject) -> None:
     format = data.draw(formats_named(name))
@@ -272,7 +273,7 @@ def test_what_is_no_number(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NAMES)
-@settings(max_examples=10)
+@settings(max_examples=10, deadline=None)
 @given(data=st.data())
 def test_float32_layouts_and_the_gradient(name: str, data: st.DataObject) -> None:
     format = data.draw(formats_named(name))
@@ -289,7 +290,7 @@ def test_float32_layouts_and_the_gradient(name: str, data: st.DataObject) -> Non
             assert double.tolist() == result.tolist()
         if inside is not None:
             assert (inside.shape, inside.dtype) == (x.shape, x.dtype)
-            assert set(inside.unique().tolist()) <= {0.0, 1.0}
+            assert set(inside.reshape(-1).tolist()) <= {0.0, 1.0}
             assert inside.min() == 0
             # Where no gradient passes, values are at an end: further out nothing changes.
             outward = torch.where(inside == 0, x * 1.5, x)
@@ -320,7 +321,8 @@ def test_options_are_checked(name: str) -> None:
         assert str(caught.value) == f"{format_class(name).kind}: needs the option '{option}'"
     with pytest.raises(FormatError) as caught:
         plainly(name, values, calibration="mean")
-    assert "calibration must be one of max, percentile, mse, kl, got 'mean'" in str(caught.value)
+    kind = format_class(name).kind
+    assert str(caught.value) == f"{kind}: no calibration 'mean'; use kl, max, mse, percentile"
 
 
 @pytest.mark.parametrize("name", NAMES)
