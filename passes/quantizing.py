@@ -192,7 +192,9 @@ class _Quantizer:
         target = graph.free_name(name)
         values = self._recorded(source)
         quantizer = plan.quantizer(values, format, "data", self._rounding, self._node(source))
-        graph.model.add_submodule(target, Cast(quantizer, inserted=True))
+        graph.model.add_submodule(
+            target, Cast(quantizer, inserted=True).train(graph.model.training)
+        )
         with graph.fx_graph.inserting_after(source):
             cast = graph.fx_graph.create_node("call_module", target, (source,), name=name)
         cast.stack_trace = source.stack_trace
@@ -208,6 +210,8 @@ class _Quantizer:
         alone = node.op == "call_module" and self._graph.readers(str(node.target)) == 1
         target = str(node.target) if alone else self._graph.free_name(f"{node.name}_layer")
         module = QuantizedLayer(name, layer, quantizers, self._rounding)
+        own = node.op == "call_module"
+        module.train(layer.training if own else self._graph.model.training)
         self._graph.model.add_submodule(target, module)
         (source,) = data_inputs(node)
         node.op, node.target, node.args, node.kwargs = "call_module", target, (source,), {}

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from chop.errors import PassOrderError, ShapeError, UnsupportedOpError
+from chop.errors import FormatError, PassOrderError, ShapeError, UnsupportedOpError
 from chop.formats.base import Format
 from chop.formats.registry import hardware_formats
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding
@@ -126,7 +127,11 @@ class Annotator:
                 blocked = _without_hardware("result", [output.format])
             return CommonMeta(op.name, attributes, inputs, output, blocked=blocked)
         site = Site(node.name, attributes, inputs, parameters, Rounding.HALF_UP, exact, exact)
-        output = replace(op.infer(site), scale=op.infer_scale(site))
+        try:
+            output = replace(op.infer(site), scale=op.infer_scale(site))
+        except FormatError as error:
+            blocked = f"its result: {error}"
+            return CommonMeta(op.name, attributes, inputs, exact, blocked=blocked)
         return CommonMeta(op.name, attributes, inputs, output, parameters)
 
     def call(self, node: fx.Node) -> Call:
@@ -282,7 +287,13 @@ def _parameters(
             return None, blocked
         values = getattr(layer, name).detach().double().numpy()
         rounding = module.quantizer(name).rounding
-        found[name] = Parameter(formats[name].integers(values, rounding), formats[name])
+        try:
+            integers = formats[name].integers(values, rounding)
+        except FormatError as error:
+            if not np.isfinite(values).all():
+                raise
+            return None, f"its {name}: {error}"
+        found[name] = Parameter(integers, formats[name])
     return found, ""
 
 

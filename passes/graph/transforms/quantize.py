@@ -11,7 +11,7 @@ from torch import fx
 from chop.config.parse import parse_section
 from chop.errors import ConfigError, did_you_mean
 from chop.formats.base import Options
-from chop.formats.registry import FORMATS, format_class
+from chop.formats.registry import FORMATS, format_class, required_options
 from chop.formats.rounding import Rounding
 from chop.ir.graph import MaseGraph
 from chop.passes.contract import PassArguments, transform_pass
@@ -176,11 +176,11 @@ def _tensor(config: LayerConfig, role: str, arguments: QuantizeArguments) -> Ten
     name = given.pop("format", None)
     if name is None:
         name = str(config.name)
-        if not given and (role in ("bias", "data_out") or format_class(name).required):
+        if not given and (role in ("bias", "data_out") or required_options(name)):
             return None
         if given.get("width") is not None and "width" not in format_class(name).options:
             name = "integer"
-    if given.get("width") is None and "width" in format_class(name).required:
+    if given.get("width") is None and "width" in required_options(name):
         return None
     signed = given.pop("signed", None)
     if given.get("frac_width") == "auto":
