@@ -226,6 +226,9 @@ def test_block_log() -> None:
     x = torch.tensor([13.0, 7.0, -3.0, 1.9, 11.9, -0.1, 5.9, 3.0])
     assert format.quantize(x, Rounding.HALF_UP)[0].tolist() == [16, 8, -4, 0, 8, 0, 4, 4]
     assert format.bits == 5
+    # The shared power is the nearest to the largest: on from 12 that of 16, below it that of 8.
+    x = torch.tensor([12.0, 1.9, 0.0, 0.0, 11.9, 1.9, 0.0, 0.0])
+    assert format.quantize(x, Rounding.HALF_UP)[0].tolist() == [16, 0, 0, 0, 8, 2, 0, 0]
 
 
 @pytest.mark.parametrize(
