@@ -222,8 +222,9 @@ def _thresholds(
         levels = tuple(range(format.low, format.high + 1))
     rows = {c: _row(source, format, rounding, c) for c in dict.fromkeys(channels)}
     # What no channel can miss, and what none can reach, needs no comparator.
-    missed = min(bisect_right(row, source.low) for row in rows.values())
-    reached = max(bisect_right(row, source.high) for row in rows.values())
+    # A comparison is left where the result is constant: the hardware of none is not built.
+    missed = min(min(bisect_right(row, source.low) for row in rows.values()), len(levels) - 2)
+    reached = max(max(bisect_right(row, source.high) for row in rows.values()), missed + 1)
     table = tuple(rows[c][missed:reached] for c in channels)
     if len(rows) == 1:
         table = table[:1]

@@ -11,6 +11,7 @@ import torch
 from torch import fx, nn
 
 from chop.errors import FormatError, UnsupportedOpError
+from chop.formats.base import Format
 from chop.formats.rounding import Floats, Ints, Rounding
 from chop.formats.scale import Scale
 from chop.integer.program import Program
@@ -145,6 +146,8 @@ class Op(ABC, Generic[A]):
     arity: ClassVar[int] = 1
     # SystemVerilog module that computes it; None where it is wires or nothing.
     module: ClassVar[str | None] = None
+    # Where it is one of several, as the site needs: all of them.
+    modules: ClassVar[tuple[str, ...]] = ()
     # Whether its hardware can round its result to another format at no extra cost.
     absorbs_cast: ClassVar[bool] = False
     # Whether the default configuration of quantize casts its input: operators that multiply or add.
@@ -221,6 +224,10 @@ class Op(ABC, Generic[A]):
     def requantiser(self, site: Site[A]) -> tuple[str, str]:
         """Returns the kind of requantiser that the operator is, and the proof ("", "": none)."""
         return "", ""
+
+    def absorbed_by(self, site: Site[A], format: Format) -> bool:
+        """Returns whether a cast to `format` right behind gives the same without the operator."""
+        return False
 
     def macs(self, attributes: A, output: TensorType) -> int:
         """Returns the multiplications per sample."""

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from chop.formats.base import Format
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.tensor_type import TensorType
@@ -44,6 +45,10 @@ class Relu(Op[ReluAttributes]):
 
     def define(self, site: Site[ReluAttributes], inputs: Sequence[Value]) -> Value:
         return inputs[0].maximum(0)
+
+    def absorbed_by(self, site: Site[ReluAttributes], format: Format) -> bool:
+        # What is below zero goes to the lowest level, as zero does.
+        return format.low == 0
 
     def bind(self, site: Site[ReluAttributes], build: Build) -> Binding:
         return Binding(self.module, elementwise_parameters(site, build))

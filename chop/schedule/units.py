@@ -15,7 +15,7 @@ from chop.ir.meta import common_of
 from chop.ir.tensor_type import TensorType
 from chop.ops.annotate import data_inputs, in_float, site_of
 from chop.ops.base import Op, Site
-from chop.ops.cast import CastAttributes
+from chop.ops.cast import CastAttributes, is_shift
 from chop.ops.registry import operator
 
 __all__ = ["Dataflow", "Unit", "dataflow_of", "output_names"]
@@ -27,7 +27,7 @@ class Unit:
 
     `node` names it and its site, `path` is that of the module it calls ("": none); `result` is the
     node whose tensor its stream carries (the cast that it absorbed, or itself); `sources` are the
-    stream names that it reads.
+    stream names that it reads. A cast's unit reads what a needless operator before it would.
     """
 
     node: str
@@ -77,6 +77,8 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
     inputs: dict[str, TensorType] = {}
     casts: dict[str, str] = {}
     units: list[Unit] = []
+    # What a cast makes needless, by the cast.
+    needless: dict[fx.Node, fx.Node] = {}
     for node in graph.fx_graph.nodes:
         common = common_of(node)
         if not common.carries_data:
@@ -96,8 +98,12 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
             hosts[node] = hosts[sources[0]]
         elif not common.output.exact:
             raise UnsupportedOpError(in_float(node))
+        elif (cast := _absorber(node)) is not None:
+            hosts[node], needless[cast] = cast.name, node
         else:
-            unit = _unit(node, tuple(hosts[n] for n in sources))
+            before = needless.get(node)
+            sources = sources if before is None else data_inputs(before)
+            unit = _unit(node, before, tuple(hosts[n] for n in sources))
             units.append(unit)
             hosts[node] = node.name
             if unit.result != node.name:
@@ -136,17 +142,36 @@ def _check_coded(node: fx.Node) -> None:
             )
 
 
-def _unit(node: fx.Node, sources: tuple[str, ...]) -> Unit:
+def _unit(node: fx.Node, needless: fx.Node | None, sources: tuple[str, ...]) -> Unit:
+    """Returns the unit of a node, with the cast behind it or the needless operator before it."""
     common, site = common_of(node), site_of(node)
     op = operator(common.operator)
     path = str(node.target) if node.op == "call_module" else ""
-    users = list(node.users)
-    follower = common_of(users[0]) if len(users) == 1 else None
-    if op.absorbs_cast and follower and isinstance(follower.attributes, CastAttributes):
-        rounding = follower.attributes.rounding
+    if needless is not None:
+        site = replace(site, inputs=common_of(needless).inputs)
+    cast = _cast_behind(node)
+    if op.absorbs_cast and cast is not None and is_shift(site_of(cast)):
+        follower = common_of(cast)
+        rounding = follower.attributes.rounding  # type: ignore[attr-defined]
         site = replace(site, rounding=rounding, output=follower.output)
-        return Unit(node.name, path, users[0].name, op, site, sources)
+        return Unit(node.name, path, cast.name, op, site, sources)
     return Unit(node.name, path, node.name, op, site, sources)
+
+
+def _cast_behind(node: fx.Node) -> fx.Node | None:
+    """Returns the node's only reader, if that is a cast."""
+    users = list(node.users)
+    alone = len(users) == 1 and isinstance(common_of(users[0]).attributes, CastAttributes)
+    return users[0] if alone else None
+
+
+def _absorber(node: fx.Node) -> fx.Node | None:
+    """Returns the cast behind a node that makes it needless and is hardware of its own."""
+    cast, op = _cast_behind(node), operator(common_of(node).operator)
+    if cast is None or (op.absorbs_cast and is_shift(site_of(cast))):
+        return None
+    format = common_of(cast).attributes.format  # type: ignore[attr-defined]
+    return cast if op.absorbed_by(site_of(node), format) else None
 
 
 def _on_host(node: fx.Node, inputs: dict[str, TensorType], name: str) -> bool:

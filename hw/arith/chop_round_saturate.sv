@@ -1,6 +1,7 @@
 // y = saturate(round(x * 2^(ShiftLeft - ShiftRight))), at most one of the shifts nonzero.
 // Combinational. Rounding: 0 half up, 1 floor, 2 half to even. It adds once, in a width that cannot
 // overflow; the limits of the output are only compared with what the rounded value can exceed.
+// Symmetric: the lowest output is -(2^(OutWidth-1) - 1), so that the levels are those of -x.
 module chop_round_saturate #(
   parameter int unsigned InWidth    = 16,
   parameter bit          InSigned   = 1'b1,
@@ -8,7 +9,8 @@ module chop_round_saturate #(
   parameter bit          OutSigned  = 1'b1,
   parameter int unsigned ShiftRight = 0,
   parameter int unsigned ShiftLeft  = 0,
-  parameter int unsigned Rounding   = 0
+  parameter int unsigned Rounding   = 0,
+  parameter bit          Symmetric  = 1'b0
 ) (
   input  logic [InWidth-1:0]  data_i,
   output logic [OutWidth-1:0] data_o
@@ -18,6 +20,9 @@ module chop_round_saturate #(
   end
   if (ShiftRight != 0 && ShiftLeft != 0) begin : gen_check_shift
     $error("chop_round_saturate: ShiftRight or ShiftLeft must be 0");
+  end
+  if (Symmetric && (!OutSigned || OutWidth < 2)) begin : gen_check_symmetric
+    $error("chop_round_saturate: Symmetric needs a signed output of 2 bits or more");
   end
   if (Rounding > 2) begin : gen_check_rounding
     $error("chop_round_saturate: Rounding must be 0 (half up), 1 (floor) or 2 (half to even)");
@@ -59,12 +64,13 @@ module chop_round_saturate #(
     assign rounded = floor + RoundedWidth'(up);
   end
 
+  logic [OutWidth-1:0] limited;
   // Out of range where the bits above the output are not copies of its sign (unsigned: not zero).
   if (RoundedWidth <= OutWidth) begin : gen_fits
     if (OutSigned) begin : gen_signed
-      assign data_o = OutWidth'(rounded);
+      assign limited = OutWidth'(rounded);
     end else begin : gen_unsigned
-      assign data_o = rounded[RoundedWidth-1] ? '0 : OutWidth'(rounded);
+      assign limited = rounded[RoundedWidth-1] ? '0 : OutWidth'(rounded);
     end
   end else begin : gen_saturate
     logic negative;
@@ -75,16 +81,24 @@ module chop_round_saturate #(
       assign high     = rounded[RoundedWidth-1:OutWidth-1];
       assign in_range = (&high) || !(|high);
       always_comb begin
-        data_o = rounded[OutWidth-1:0];
+        limited = rounded[OutWidth-1:0];
         if (!in_range) begin
-          data_o = {OutWidth{!negative}};
-          data_o[OutWidth-1] = negative;
+          limited = {OutWidth{!negative}};
+          limited[OutWidth-1] = negative;
         end
       end
     end else begin : gen_unsigned
       logic in_range;
       assign in_range = !(|rounded[RoundedWidth-1:OutWidth]);
-      assign data_o   = in_range ? rounded[OutWidth-1:0] : {OutWidth{!negative}};
+      assign limited  = in_range ? rounded[OutWidth-1:0] : {OutWidth{!negative}};
     end
+  end
+
+  if (Symmetric) begin : gen_symmetric
+    logic is_lowest;
+    assign is_lowest = limited == {1'b1, {(OutWidth-1){1'b0}}};
+    assign data_o    = is_lowest ? {1'b1, {(OutWidth-1){1'b0}}} | OutWidth'(1) : limited;
+  end else begin : gen_all_levels
+    assign data_o = limited;
   end
 endmodule

@@ -1,4 +1,5 @@
 // y = saturate(round(x * 2^(ShiftLeft - ShiftRight))), lane by lane: a change of number format.
+// Symmetric: without the lowest output, as chop_round_saturate.
 // Latency 1, one beat per cycle; x_ready_o is combinational in y_ready_i, valid and data are
 // registers.
 module chop_cast #(
@@ -9,7 +10,8 @@ module chop_cast #(
   parameter bit          OutSigned  = 1'b1,
   parameter int unsigned ShiftRight = 0,
   parameter int unsigned ShiftLeft  = 0,
-  parameter int unsigned Rounding   = 0
+  parameter int unsigned Rounding   = 0,
+  parameter bit          Symmetric  = 1'b0
 ) (
   input  logic                      clk_i,
   input  logic                      rst_ni,
@@ -33,7 +35,8 @@ module chop_cast #(
       .OutSigned (OutSigned),
       .ShiftRight(ShiftRight),
       .ShiftLeft (ShiftLeft),
-      .Rounding  (Rounding)
+      .Rounding  (Rounding),
+      .Symmetric (Symmetric)
     ) u_round_saturate (
       .data_i(x_data_i[i*InWidth +: InWidth]),
       .data_o(results[i*OutWidth +: OutWidth])

@@ -1,9 +1,9 @@
 // y[c] = saturate(round((((x[c] * w[c]) << ProductShift) + b[c]) * 2^(ShiftLeft - ShiftRight)));
-// without a weight w = 1, without a bias b = 0. Channels are innermost: lane l of beat k of a pixel
-// is channel k*Lanes + l. WeightFile, BiasFile: a word of Lanes values per beat, lane 0 low,
-// signed. Latency 3 (operands, product, result), capacity 3, one beat per cycle. Each stage accepts
-// when it is empty or its beat moves on, so x_ready_o is combinational in y_ready_i; valid and data
-// are registers.
+// without a weight w = 1, without a bias b = 0. Symmetric: without the lowest output, as
+// chop_round_saturate. Channels are innermost: lane l of beat k of a pixel is channel k*Lanes + l.
+// WeightFile, BiasFile: a word of Lanes values per beat, lane 0 low, signed. Latency 3 (operands,
+// product, result), capacity 3, one beat per cycle. Each stage accepts when it is empty or its beat
+// moves on, so x_ready_o is combinational in y_ready_i; valid and data are registers.
 module chop_channel_affine #(
   parameter int unsigned Lanes        = 4,
   parameter int unsigned Channels     = 8,
@@ -19,6 +19,7 @@ module chop_channel_affine #(
   parameter int unsigned Rounding     = 0,
   parameter bit          HasWeight    = 1'b1,
   parameter bit          HasBias      = 1'b1,
+  parameter bit          Symmetric    = 1'b0,
   parameter              WeightFile   = "",
   parameter              BiasFile     = "",
   parameter              RomStyle     = "auto"
@@ -169,7 +170,8 @@ module chop_channel_affine #(
     .OutSigned (OutSigned),
     .ShiftRight(ShiftRight),
     .ShiftLeft (ShiftLeft),
-    .Rounding  (Rounding)
+    .Rounding  (Rounding),
+    .Symmetric (Symmetric)
   ) u_cast (
     .clk_i    (clk_i),
     .rst_ni   (rst_ni),

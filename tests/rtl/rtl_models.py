@@ -299,7 +299,7 @@ class Linear(Model):
 
 @dataclass
 class Elastic(Model):
-    """chop_channel_affine: three elastic stages; `function(position, beat)` gives the result."""
+    """Elastic stages, three in chop_channel_affine; `function(position, beat)` is the result."""
 
     function: Callable[[int, Beat], Beat]
     positions: int
@@ -308,8 +308,8 @@ class Elastic(Model):
 
     def cycle(self, inputs: Values) -> Expected:
         ready = bool(inputs["y_ready"])
-        out: Expected = {"y_valid": self.stages[2] is not None, "y_data": self.stages[2]}
-        for k in (2, 1, 0):
+        out: Expected = {"y_valid": self.stages[-1] is not None, "y_data": self.stages[-1]}
+        for k in reversed(range(len(self.stages))):
             ready = ready or self.stages[k] is None
             if ready:
                 self.stages[k] = self.stages[k - 1] if k else None
