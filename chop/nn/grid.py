@@ -24,7 +24,6 @@ __all__ = [
     "below",
     "between",
     "float32_scale",
-    "step_gradient",
     "step_of",
 ]
 
@@ -66,13 +65,43 @@ class Grid:
         if isinstance(step, float) and math.frexp(step)[0] == 0.5:
             # With a power of two the ends are exact, and x needs no division.
             return between(grad, x, self.low * step, self.high * step)
-        return between(grad, x / step, self.low, self.high)
+        ratio = x / step
+        return between(grad, ratio, self.low, self.high, out=ratio)
+
+    def learned(
+        self, grad: torch.Tensor, x: torch.Tensor, y: torch.Tensor, step: torch.Tensor, both: bool
+    ) -> tuple[torch.Tensor | None, torch.Tensor]:
+        """Returns what `passed` does (None unless `both`), and the sum of grad * step * dy/dstep.
+
+        For y = step * clip(round(x / step)), straight-through: step * dy/dstep is y - x inside the
+        range and y outside. Summed over all elements where step is [], else per index of axis 0.
+        Source: Esser et al., "Learned step size quantization", 2020.
+        """
+        ratio = x / step
+        # x inside and 0 outside is what x would pass as a gradient.
+        slope = between(x, ratio, self.low, self.high)
+        torch.sub(y, slope, out=slope)
+        if step.dim():
+            total = slope.mul_(grad).flatten(1).sum(1)
+        else:
+            total = torch.dot(slope.reshape(-1), grad.reshape(-1))
+        return between(grad, ratio, self.low, self.high, out=ratio) if both else None, total
 
 
-def between(grad: torch.Tensor, x: torch.Tensor, low: float, high: float) -> torch.Tensor:
-    """Returns `grad` where low <= x <= high (both as x's dtype has them), 0 elsewhere."""
+def between(
+    grad: torch.Tensor, x: torch.Tensor, low: float, high: float, out: torch.Tensor | None = None
+) -> torch.Tensor:
+    """Returns `grad` where low <= x <= high (both as x's dtype has them), 0 elsewhere.
+
+    `out` takes the result and may be x itself: fresh memory costs more than the arithmetic.
+    """
     lowest, highest = below(low, x.dtype), above(high, x.dtype)
-    result: torch.Tensor = torch.ops.aten.hardtanh_backward(grad, x, lowest, highest)
+    backward = torch.ops.aten.hardtanh_backward
+    result: torch.Tensor = (
+        backward(grad, x, lowest, highest)
+        if out is None
+        else backward.grad_input(grad, x, lowest, highest, grad_input=out)
+    )
     return result
 
 
@@ -113,17 +142,3 @@ def step_of(format: Fixed | Scaled, x: torch.Tensor) -> Step:
 def along_channels(values: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
     """Returns values [] or [channels] shaped to broadcast along axis 0 of x."""
     return values.reshape(-1, *([1] * (x.dim() - 1))) if values.dim() else values
-
-
-def step_gradient(
-    grad: torch.Tensor, passed: torch.Tensor, x: torch.Tensor, y: torch.Tensor, per_channel: bool
-) -> torch.Tensor:
-    """Returns the sum of grad * step * d(y)/d(step), over all elements or per channel (axis 0).
-
-    For y = step * clip(round(x / step)), straight-through: step * dy/dstep is y - x inside the
-    range and y outside. `passed` is grad inside, 0 outside. Source: Esser et al., "Learned step
-    size quantization", 2020.
-    """
-    inside, outside = passed * (y - x), (grad - passed) * y
-    total = inside.add_(outside)
-    return total.flatten(1).sum(1) if per_channel else total.sum()

@@ -13,7 +13,7 @@ from torch.autograd.function import once_differentiable
 
 from chop.formats.base import Format
 from chop.formats.rounding import Floats, Rounding
-from chop.nn.grid import Grid, along_channels, float32_scale, step_gradient
+from chop.nn.grid import Grid, along_channels, float32_scale
 from chop.nn.quantizer import Quantizer, Role, Tuning
 from chop.nn.quantizers.options import AlgorithmOptions, Positive, parse_options
 from chop.nn.quantizers.start import LEAST_SCALE, Uniform, rescaled, scaled_start
@@ -44,15 +44,16 @@ class _LearnedStep(torch.autograd.Function):
         shaped = along_channels(float32_scale(step), x)
         y = grid.quantize(x, shaped)
         ctx.save_for_backward(x, y, shaped)
-        ctx.grid, ctx.factor, ctx.per_channel = grid, factor, step.dim() == 1
+        ctx.grid, ctx.factor = grid, factor
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+    def backward(
+        ctx: Any, *grads: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, None, None]:
         x, y, step = ctx.saved_tensors
-        passed = ctx.grid.passed(grads[0], x, step)
-        total = step_gradient(grads[0], passed, x, y, ctx.per_channel)
+        passed, total = ctx.grid.learned(grads[0], x, y, step, ctx.needs_input_grad[0])
         return passed, total.mul_(ctx.factor).div_(step.reshape(total.shape)), None, None
 
 

@@ -14,7 +14,7 @@ from chop.formats.base import Format
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Rounding
 from chop.formats.scaled import Scaled
-from chop.nn.grid import Grid, along_channels, step_gradient
+from chop.nn.grid import Grid, along_channels
 from chop.nn.quantizer import Quantizer, Role, Tuning
 from chop.nn.quantizers.options import AlgorithmOptions, Positive, parse_options
 from chop.nn.quantizers.start import Uniform, rescaled, scaled_start
@@ -40,15 +40,16 @@ class _LearnedThreshold(torch.autograd.Function):
         step = along_channels(torch.exp2(log2_t.ceil() - bits), x)
         y = grid.quantize(x, step)
         ctx.save_for_backward(x, y, step)
-        ctx.grid, ctx.per_channel = grid, log2_t.dim() == 1
+        ctx.grid = grid
         return y
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, *grads: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, None, None]:
+    def backward(
+        ctx: Any, *grads: torch.Tensor
+    ) -> tuple[torch.Tensor | None, torch.Tensor, None, None]:
         x, y, step = ctx.saved_tensors
-        passed = ctx.grid.passed(grads[0], x, step if ctx.per_channel else float(step))
-        total = step_gradient(grads[0], passed, x, y, ctx.per_channel)
+        passed, total = ctx.grid.learned(grads[0], x, y, step, ctx.needs_input_grad[0])
         return passed, total.mul_(math.log(2)), None, None
 
 
