@@ -1,7 +1,7 @@
 """The price of fake quantisation: a training step of 8-bit weights and activations against float.
 
-A step is forward and backward, on one thread, in processor time: on an idle machine that is the time
-on the clock, on a busy one it leaves the others out. The repetitions of the contenders are
+A step is forward and backward, on one thread, in processor time: on an idle machine that is time on
+the clock, on a busy one it leaves the others out. The repetitions of the contenders are
 interleaved. Brevitas stands beside where it is installed.
 """
 
