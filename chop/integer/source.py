@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 
 from chop.errors import VerifyError
@@ -37,6 +38,9 @@ _BINARY: Mapping[type[Instruction], str] = {
     Maximum: "{}.clamp(min={})",
     Minimum: "{}.clamp(max={})",
 }
+
+_LOW = re.compile(r"(?P<to>\w+) = (?P<x>.+)\.clamp\(min=\(?(?P<low>-?\d+)\)?\)")
+_HIGH = re.compile(r"(?P<to>\w+) = (?P<x>\w+)\.clamp\(max=\(?(?P<high>-?\d+)\)?\)")
 
 # Functions that a generated file defines where its lines call them.
 HELPERS = {
@@ -87,13 +91,15 @@ def source_of(
     inputs: Sequence[str],
     result: str,
     store: Callable[[str, Ints], str],
+    fresh: Callable[[str], str],
 ) -> list[str]:
     """Returns the lines that compute the variable `result` from the int64 variables `inputs`.
 
-    `store(role, values)` keeps an int64 array and returns the expression that reads it. Lines may
-    call the functions of HELPERS, and read the batch size from the first input.
+    `store(role, values)` keeps an int64 array and returns the expression that reads it;
+    `fresh(name)` returns a name like this one that no other variable has. Lines may call the
+    functions of HELPERS.
     """
-    return _Printer(program, carrier, inputs, result, store).lines()
+    return _Printer(program, carrier, inputs, result, store, fresh).lines()
 
 
 class _Printer:
@@ -104,19 +110,20 @@ class _Printer:
         inputs: Sequence[str],
         result: str,
         store: Callable[[str, Ints], str],
+        fresh: Callable[[str], str],
     ) -> None:
         self._program = program
         self._result = result
         self._store = store
+        self._fresh = fresh
         self._float = carrier is Carrier.FLOAT64
         self._names = {
             index: f"{name}.double()" if self._float else name for index, name in enumerate(inputs)
         }
         self._roles = _roles(program)
         self._last = program.last_uses()
-        # The value that the variable `result` holds, and the other variables so far.
+        # The value that the variable `result` holds.
         self._holder: int | None = None
-        self._spare = 0
 
     def lines(self) -> list[str]:
         program, count = self._program, len(self._program.inputs)
@@ -135,7 +142,7 @@ class _Printer:
             lines.append(f"{self._result} = {last}.long()")
         elif last != self._result:
             lines.append(f"{self._result} = {last}")
-        return lines
+        return _merged(lines)
 
     def _variable(self, number: int, index: int) -> str:
         """The variable of a step: `result` itself, as soon as nobody reads what it holds."""
@@ -143,8 +150,7 @@ class _Printer:
         if held is None or (self._last[held] <= number and held != self._program.result):
             self._holder = index
             return self._result
-        self._spare += 1
-        return f"{self._result}_{self._spare}"
+        return self._fresh(self._result)
 
     def _constant(self, index: int, values: Ints) -> str:
         role = self._roles.get(index, "constant")
@@ -209,6 +215,19 @@ class _Printer:
 
     def _rank(self, index: int) -> int:
         return len(self._program.steps[index - len(self._program.inputs)].shape)
+
+
+def _merged(lines: Sequence[str]) -> list[str]:
+    """Returns the lines with a lower bound and the upper bound after it as one clamp."""
+    merged: list[str] = []
+    for line in lines:
+        low = _LOW.fullmatch(merged[-1]) if merged else None
+        high = _HIGH.fullmatch(line)
+        if low and high and low["to"] == high["to"] == high["x"]:
+            merged[-1] = f"{low['to']} = {low['x']}.clamp({low['low']}, {high['high']})"
+        else:
+            merged.append(line)
+    return merged
 
 
 def _roles(program: Program) -> dict[int, str]:

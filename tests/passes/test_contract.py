@@ -44,6 +44,10 @@ CALLS: dict[str, tuple[Arguments, bool]] = {
     "refresh_metadata": (lambda _: {}, True),
     "learn_rounding": (lambda _: {"iterations": 20}, True),
     "correct_bias": (lambda _: {}, True),
+    "check_integerizable": (lambda _: {}, True),
+    "compare_fake_true": (lambda _: {"data": {"x": batch(40, 6)}}, True),
+    "fake_to_true": (lambda _: {}, True),
+    "emit_pytorch": (lambda place: {"file": place / "network.py"}, True),
     "emit_verilog_top": (lambda place: {"project_dir": place / "design"}, True),
     "emit_internal_rtl": (lambda place: {"project_dir": place / "design"}, True),
     "emit_bram": (lambda place: {"project_dir": place / "design"}, True),
@@ -104,7 +108,8 @@ def test_a_pass_may_run_twice(name: str, tmp_path: Path) -> None:
     # The second run changes an analysed graph in place: what the first one said is kept here.
     texts, info = node_texts(once), copy.deepcopy(once.info.get(name))
     written, code = files(tmp_path), once.model.code
-    x = batch(9, 6, seed=5)
+    # Whole numbers: a network of integers takes nothing else.
+    x = (batch(9, 6, seed=5) * 8).round()
     values = once.model(x)
     twice = resolve(name)(once, arguments)
     assert node_texts(twice) == texts
@@ -188,6 +193,10 @@ NEEDS = {
     "plot_graph": "add_common_metadata",
     "fold_batch_norm": "add_common_metadata",
     "quantize": "add_common_metadata",
+    "check_integerizable": "init_metadata",
+    "compare_fake_true": "add_common_metadata",
+    "fake_to_true": "add_common_metadata",
+    "emit_pytorch": "add_common_metadata",
     "emit_verilog_top": "add_common_metadata",
     "emit_internal_rtl": "add_common_metadata",
     "emit_bram": "add_common_metadata",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -37,7 +38,8 @@ def run_source(program: Program, carrier: Carrier, inputs: Sequence[Ints]) -> In
         return f'stored["{name}"]'
 
     names = [f"x{i}" for i in range(len(inputs))]
-    lines = source_of(program, carrier, names, "y", store)
+    numbers = itertools.count()
+    lines = source_of(program, carrier, names, "y", store, lambda name: f"{name}{next(numbers)}")
     space: dict[str, Any] = {"torch": torch, "Tensor": torch.Tensor, "stored": stored}
     exec("\n".join([*HELPERS.values()]), space)
     space |= {n: torch.from_numpy(np.array(x)) for n, x in zip(names, inputs, strict=True)}

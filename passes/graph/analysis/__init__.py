@@ -5,6 +5,8 @@ from chop.passes.graph.analysis.add_metadata import (
     add_common_metadata_analysis_pass,
     add_software_metadata_analysis_pass,
 )
+from chop.passes.graph.analysis.check_integerizable import check_integerizable_analysis_pass
+from chop.passes.graph.analysis.compare_fake_true import compare_fake_true_analysis_pass
 from chop.passes.graph.analysis.init_metadata import init_metadata_analysis_pass
 from chop.passes.graph.analysis.plot import plot_graph_analysis_pass
 from chop.passes.graph.analysis.profile import profile_statistics_analysis_pass
@@ -15,6 +17,8 @@ __all__ = [
     "add_common_metadata_analysis_pass",
     "add_hardware_metadata_analysis_pass",
     "add_software_metadata_analysis_pass",
+    "check_integerizable_analysis_pass",
+    "compare_fake_true_analysis_pass",
     "init_metadata_analysis_pass",
     "plot_graph_analysis_pass",
     "profile_statistics_analysis_pass",

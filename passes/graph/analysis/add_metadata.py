@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from chop.errors import ConfigError
+from chop.integer.modules import IntegerModule
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, SoftwareMeta, common_of, meta_of, update
 from chop.ops.annotate import Annotator, module_of
@@ -77,6 +78,8 @@ def software_meta(graph: MaseGraph, node: fx.Node) -> SoftwareMeta:
 def _parameters(graph: MaseGraph, node: fx.Node) -> int:
     """Counts those of the module called, or those that a function is given."""
     module = module_of(graph, node)
+    if isinstance(module, IntegerModule):
+        return sum(p.values.size for p in common_of(node).parameters.values())
     if module is not None:
         return sum(p.numel() for p in module.parameters())
     found: dict[str, int] = {}

@@ -7,7 +7,9 @@ from chop.passes.graph.transforms.emit import (
     emit_verilog_tb_transform_pass,
     emit_verilog_top_transform_pass,
 )
+from chop.passes.graph.transforms.emit_pytorch import emit_pytorch_transform_pass
 from chop.passes.graph.transforms.equalize import equalize_transform_pass
+from chop.passes.graph.transforms.fake_to_true import fake_to_true_transform_pass
 from chop.passes.graph.transforms.float_to_fake import float_to_fake_transform_pass
 from chop.passes.graph.transforms.fold_batch_norm import fold_batch_norm_transform_pass
 from chop.passes.graph.transforms.learn_rounding import learn_rounding_transform_pass
@@ -18,9 +20,11 @@ __all__ = [
     "correct_bias_transform_pass",
     "emit_bram_transform_pass",
     "emit_internal_rtl_transform_pass",
+    "emit_pytorch_transform_pass",
     "emit_verilog_tb_transform_pass",
     "emit_verilog_top_transform_pass",
     "equalize_transform_pass",
+    "fake_to_true_transform_pass",
     "float_to_fake_transform_pass",
     "fold_batch_norm_transform_pass",
     "learn_rounding_transform_pass",
