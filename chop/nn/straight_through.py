@@ -9,6 +9,7 @@ import torch
 from torch.autograd.function import once_differentiable
 
 from chop.formats.base import Format
+from chop.formats.fake import power_reach
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
 from chop.formats.scaled import Scaled
@@ -60,6 +61,14 @@ def on_grid(x: torch.Tensor, grid: Grid, step: Step) -> torch.Tensor:
 
 def straight_through(x: torch.Tensor, format: Format, rounding: Rounding) -> torch.Tensor:
     """Returns `format.quantize(x)`, with gradient 1 inside the format's range and 0 outside."""
-    if isinstance(format, Fixed | Scaled):
+    if isinstance(format, Fixed | Scaled) and _is_normal(format, x.dtype):
         return on_grid(x, Grid(format.low, format.high, rounding), step_of(format, x))
     return cast(Callable[..., torch.Tensor], _Masked.apply)(x, format, rounding)
+
+
+def _is_normal(format: Fixed | Scaled, dtype: torch.dtype) -> bool:
+    """Whether the dtype holds the steps and their inverses in full; constants may be extreme."""
+    reach = power_reach(dtype) - 1
+    if isinstance(format, Fixed):
+        return abs(format.frac_width) <= reach
+    return 2.0**-reach <= min(format.scales) and max(format.scales) <= 2.0**reach

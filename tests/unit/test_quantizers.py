@@ -16,6 +16,7 @@ from chop.errors import ConfigError
 from chop.formats.base import Format
 from chop.formats.binary import Binary
 from chop.formats.fixed import Fixed
+from chop.formats.log import Log
 from chop.formats.rounding import Rounding
 from chop.formats.scaled import Scaled
 from chop.formats.ternary import Ternary
@@ -297,6 +298,9 @@ EVALUATED: list[tuple[str, Format, Role]] = [
     ("sawb", Ternary((0.3,)), "weight"),
     ("inq", Ternary((0.3,)), "weight"),
     ("rpr", Binary((0.3,)), "weight"),
+    ("inq", Log(4, 3), "weight"),
+    ("rpr", Log(4, 3), "weight"),
+    ("ana", Log(3, 3), "weight"),
     ("ana", Ternary((0.3,)), "weight"),
     ("ana", Binary((0.3,)), "data"),
     ("ste", Binary((0.3,)), "data"),
@@ -332,6 +336,37 @@ def test_the_grid_rounds_as_the_formats_do(rounding: Rounding) -> None:
         expected = format.from_integers(format.to_integers(x.double().numpy(), rounding))
         got = straight_through(x, format, rounding)
         assert torch.equal(got, torch.from_numpy(expected).float())
+
+
+@pytest.mark.parametrize(
+    "format",
+    [Fixed(8, frac) for frac in (-140, -130, -126, -124, 120, 124, 125, 126, 127, 130, 140)]
+    + [Scaled(8, (scale,)) for scale in (2.0**-149, 2.0**-130, 1.5 * 2.0**-126, 2.0**120)],
+    ids=str,
+)
+def test_extreme_steps_are_rounded_as_the_format_does(format: Fixed | Scaled) -> None:
+    step = float(format.from_integers(np.array([1]))[0])
+    x = (torch.linspace(-150, 150, 61, dtype=torch.float64) * step).float()
+    assert torch.equal(
+        straight_through(x, format, Rounding.HALF_UP), format.quantize(x, Rounding.HALF_UP)[0]
+    )
+
+
+@settings(max_examples=30, deadline=None)
+@given(seeds, st.integers(3, 6), scales)
+def test_inq_takes_the_papers_powers_of_two(seed: int, width: int, spread: float) -> None:
+    weight = _draw(seed, (4, 6), spread)
+    quantizer = _create("inq", Log(width, 0), values=weight)
+    top = math.floor(math.log2(4 * float(weight.abs().max()) / 3))
+    bottom = top + 1 - 2 ** (width - 2)
+    paper = {0.0} | {sign * 2.0**k for sign in (1, -1) for k in range(bottom, top + 1)}
+    levels = quantizer.format.levels()
+    assert levels is not None
+    reals = set(quantizer.format.from_integers(levels).tolist())
+    assert paper <= reals
+    assert max(reals) == 2.0**top
+    rounded = quantizer.eval()(weight)
+    assert float(rounded.abs().max()) == 2.0**top
 
 
 @pytest.mark.parametrize(

@@ -3,13 +3,16 @@ quantization", 2017."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch.autograd.function import once_differentiable
 
 from chop.formats.base import Format
+from chop.formats.log import Log
 from chop.formats.rounding import Floats, Rounding
 from chop.nn.quantizer import Moment, Quantizer, Role
 from chop.nn.quantizers.options import AlgorithmOptions, Stages, parse_options
@@ -41,7 +44,8 @@ class _Free(torch.autograd.Function):
 
 
 class Inq(Quantizer):
-    """Weights of any element-wise format; the paper's are powers of two (`log`).
+    """Weights of any element-wise format; the paper's are powers of two (`log`), for which the
+    largest weight gives the largest level.
 
     When a stage begins, the largest of the free weights are put on the levels and frozen: neither
     gradient, momentum nor weight decay moves them again. The free ones train on in float.
@@ -72,6 +76,9 @@ class Inq(Quantizer):
         """Returns the quantiser. Raises ConfigError for an option or a format out of its reach."""
         parsed = parse_options(InqOptions, options, cls.algorithm)
         start = element_wise(format, cls.algorithm)
+        largest = float(np.abs(values).max()) if values.size else 0.0
+        if isinstance(start, Log) and largest > 0:
+            start = _below(start, math.floor(math.log2(4 * largest / 3)))
         return cls(start, torch.from_numpy(values), parsed.stages, rounding)
 
     @property
@@ -100,3 +107,12 @@ class Inq(Quantizer):
     def after_step(self, tensor: torch.Tensor | None) -> None:
         assert tensor is not None
         tensor.copy_(torch.where(self.frozen, self.levels.to(tensor.dtype), tensor))
+
+
+def _below(format: Log, top: int) -> Log:
+    """Returns the powers of two up to 2^top, in as many bits.
+
+    The paper's top is n1 = floor(log2(4 max|w| / 3)), which is what max|w| rounds to; its lowest
+    is n1 + 1 - 2^(bits - 2), where the codes of `Log` reach further down.
+    """
+    return Log(format.width, (1 << (format.width - 1)) - 1 - top)
