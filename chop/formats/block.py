@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from chop.errors import FormatError
-from chop.formats.minifloat import floor_log2
+from chop.formats.minifloat import floor_log2, powers_of_two
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half
 
 __all__ = ["bit_length", "block_exponents", "check_block", "check_block_float", "in_blocks"]
@@ -68,7 +68,7 @@ def mantissas(blocks: Floats, exponents: Ints, width: int, rounding: Rounding) -
     """
     top = float((1 << (width - 1)) - 1)
     with np.errstate(over="ignore"):
-        scaled = np.ldexp(blocks, -(exponents - (width - 2)))
+        scaled = blocks * powers_of_two((width - 2) - exponents)
     return round_half(np.clip(scaled, -top, top), rounding)
 
 
@@ -79,7 +79,7 @@ def nearest_in_blocks(
     blocks = in_blocks(values, size)
     exponents = block_exponents(blocks, *window)
     rounded = mantissas(blocks, exponents, width, rounding)
-    return out_of_blocks(np.ldexp(rounded, exponents - (width - 2)), values.shape)
+    return out_of_blocks(rounded * powers_of_two(exponents - (width - 2)), values.shape)
 
 
 def shift_each(values: Ints, shift: Ints, rounding: Rounding) -> Ints:

@@ -12,7 +12,7 @@ from chop.formats.base import Format, Options
 from chop.formats.block import block_exponents, check_block, in_blocks, out_of_blocks
 from chop.formats.checks import check_options, checked_values
 from chop.formats.fake import in_float64
-from chop.formats.minifloat import Grid
+from chop.formats.minifloat import Grid, powers_of_two
 from chop.formats.rounding import Floats, Ints, Rounding
 
 # The shared exponent has the eight bits of OCP's E8M0, of which the top code is no number.
@@ -73,8 +73,8 @@ class BlockLog(Format):
             above = np.frexp(largest)[0] >= 0.75
             exponents = block_exponents(blocks, -_SHARED_MOST, _SHARED_MOST)
             shared = np.clip(exponents + above, -_SHARED_MOST, _SHARED_MOST)
-            elements = grid.nearest(np.ldexp(blocks, -shared), rounding)
-            return out_of_blocks(np.ldexp(elements, shared), values.shape)
+            elements = grid.nearest(blocks * powers_of_two(-shared), rounding)
+            return out_of_blocks(elements * powers_of_two(shared), values.shape)
 
         return in_float64(x, nearest), None
 

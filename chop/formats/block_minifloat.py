@@ -5,14 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar
 
-import numpy as np
-
 from chop.errors import FormatError
 from chop.formats.base import Format, Options
 from chop.formats.block import block_exponents, check_block, in_blocks, out_of_blocks
 from chop.formats.checks import check_options, checked_values
 from chop.formats.fake import in_float64
-from chop.formats.minifloat import Grid, check_fields, standard_bias
+from chop.formats.minifloat import Grid, check_fields, powers_of_two, standard_bias
 from chop.formats.rounding import Floats, Ints, Rounding
 
 # The shared exponent is OCP's E8M0, of which the top code is no number.
@@ -81,8 +79,8 @@ class BlockMinifloat(Format):
         def nearest(values: Floats) -> Floats:
             blocks = in_blocks(values, self.block_size)
             shared = block_exponents(blocks, top - _SHARED_MOST, top + _SHARED_MOST) - top
-            elements = grid.nearest(np.ldexp(blocks, -shared), rounding)
-            return out_of_blocks(np.ldexp(elements, shared), values.shape)
+            elements = grid.nearest(blocks * powers_of_two(-shared), rounding)
+            return out_of_blocks(elements * powers_of_two(shared), values.shape)
 
         return in_float64(x, nearest), None
 

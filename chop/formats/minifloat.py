@@ -13,10 +13,13 @@ from chop.formats.base import Boundary, Coding
 from chop.formats.fixed import Fixed, covering
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half
 
-__all__ = ["Grid", "check_fields", "floor_log2", "standard_bias"]
+__all__ = ["Grid", "check_fields", "floor_log2", "powers_of_two"]
+__all__ += ["standard_bias"]
 
 # Powers of two that float64 holds with room for their mantissas.
 _REACH = 960
+# Values rounded at a time: what passes over them leave behind stays in the cache.
+_PIECE = 1 << 13
 # Levels listed one by one; beyond, a table of them is of no use.
 _MOST_LEVELS = 1 << 17
 
@@ -58,14 +61,21 @@ class Grid:
     def steps(self, values: Floats, rounding: Rounding) -> Floats:
         """Returns the nearest level of every real, as an integer (in float64); NaN stays NaN."""
         with np.errstate(over="ignore"):
-            scaled = np.ldexp(values, -self.lowest)
+            scaled = np.multiply(values, 2.0**-self.lowest)
         scaled = np.clip(scaled, -float(self.high), float(self.high))
         shift = np.maximum(floor_log2(scaled) - self.mantissa_width, 0)
-        return np.ldexp(round_half(np.ldexp(scaled, -shift), rounding), shift)
+        return round_half(scaled * powers_of_two(-shift), rounding) * powers_of_two(shift)
 
     def nearest(self, values: Floats, rounding: Rounding) -> Floats:
         """Returns the nearest level of every real."""
-        return np.ldexp(self.steps(values, rounding), self.lowest)
+        step = 2.0**self.lowest
+        if values.size <= _PIECE:
+            return self.steps(values, rounding) * step
+        flat, result = values.reshape(-1), np.empty(values.size)
+        for start in range(0, flat.size, _PIECE):
+            piece = flat[start : start + _PIECE]
+            np.multiply(self.steps(piece, rounding), step, out=result[start : start + _PIECE])
+        return result.reshape(values.shape)
 
     def integers(self, values: Floats, rounding: Rounding) -> Ints:
         """Returns the integer of every real's nearest level. Raises FormatError for NaN."""
@@ -129,10 +139,18 @@ class Grid:
 
 
 def floor_log2(values: Floats) -> Ints:
-    """Returns floor(log2 |x|) of every float64, exactly; a very low number for zero."""
-    exponents = np.frexp(values)[1].astype(np.int64) - 1
-    result: Ints = np.where(values == 0, -(1 << 20), exponents)
+    """Returns floor(log2 |x|) of every float64, exactly; -1023 for zero and for subnormals.
+
+    From the bits: NumPy's frexp and ldexp take one element at a time.
+    """
+    bits = np.asarray(values, np.float64).view(np.int64)
+    result: Ints = ((bits >> 52) & 0x7FF) - 1023
     return result
+
+
+def powers_of_two(exponents: Ints) -> Floats:
+    """Returns 2^k in float64 for every k in [-1022, 1023]."""
+    return ((np.asarray(exponents, np.int64) + 1023) << 52).view(np.float64)
 
 
 def check_fields(kind: str, width: int, exponent_width: int) -> None:
