@@ -40,11 +40,11 @@ class LearnRoundingArguments(PassArguments):
 
     calibration: Any = None
     iterations: int = Field(default=1000, ge=1)
-    learning_rate: float = Field(default=0.01, gt=0)
+    learning_rate: float = Field(default=0.03, gt=0)
     batch_size: int = Field(default=256, ge=1)
     warm_start: float = Field(default=0.2, ge=0, lt=1)
     beta: tuple[Beta, Beta] = (20.0, 2.0)
-    regularization: float = Field(default=0.1, gt=0)
+    regularization: float = Field(default=1.0, gt=0)
     seed: int = Field(default=0, ge=0)
 
     @field_validator("beta")
