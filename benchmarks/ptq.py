@@ -88,7 +88,7 @@ def main() -> int:
     name = "mnist_mlp" if arguments.mnist else "digits_mlp"
     jobs = [_trained(name, seed) for seed in range(arguments.seeds)]
     floats = [_float_accuracy(job) for job in jobs]
-    rows = [("float", *_cells(floats, floats), *_cells(floats, floats), "")]
+    rows: list[tuple[str, ...]] = [("float", *_cells(floats, floats), *_cells(floats, floats), "")]
     lost = {}
     for recipe in RECIPES:
         start = time.perf_counter()
@@ -100,10 +100,14 @@ def main() -> int:
     headers = ["recipe", *columns, "s"]
     title = f"{name}: test accuracy in % over {len(jobs)} seeds (lost: the most of any seed)"
     print_table(title, headers, rows, headers[1:])
-    print(
-        f"8 bits, the best recipe: {-best:.2f} points below float at worst ({_MOST_LOST} allowed)"
-    )
-    return 0 if -best <= _MOST_LOST else 1
+    first = RECIPES[0].name
+    print(f"8 bits, {first}: {lost[first]:.2f} points below float at worst ({_MOST_LOST} allowed)")
+    return 0 if lost[first] <= _MOST_LOST else 1
+
+
+def _lost(scores: Sequence[float], floats: Sequence[float]) -> float:
+    """Returns the most that any seed loses, in points."""
+    return max(b - a for a, b in zip(scores, floats, strict=True))
 
 
 def _cells(scores: Sequence[float], floats: Sequence[float]) -> tuple[str, str, str]:
