@@ -187,7 +187,7 @@ class Linear(Op[LinearAttributes]):
         a, folding = site.attributes, build.folding
         levels = (folding.in_lanes - 1).bit_length()
         latency = _rom_latency(_style(site, build)) + 2 - (-levels // _LEVELS_PER_STAGE)
-        latency += _products(site).scaled
+        latency += _products(site).more_latency
         return folded(
             valid[0],
             samples * a.vectors,
@@ -229,7 +229,7 @@ class Linear(Op[LinearAttributes]):
             control
             + x_bits * (2 if block or build.in_depth == 1 else 1)
             + (0 if words == 1 else weight_bits)
-            + p * q * product
+            + p * q * (product + products.ffs)
             + sum(registered)
             + (len(levels) % _LEVELS_PER_STAGE) * sums
             + sums

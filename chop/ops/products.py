@@ -76,10 +76,27 @@ class Products:
     def luts(self) -> int:
         """The 4-input LUTs of a product, beside its multiplier."""
         if self.kind in ("log", "minifloat"):
-            # A selection per bit for each bit of the exponent, the shift's own bits, the sign.
-            exponent = self.code_width - self.mantissa_width - 1
-            return self.width * (exponent + 1) + 2 * exponent
+            # A selection per bit for each bit of the exponent (few places take one less), the
+            # exponent's own bits, the sign.
+            exponent = self._exponent_bits
+            return self.width * (exponent + (exponent > 2)) + 2 * exponent
         return 0 if self.kind == "integer" else self.width
+
+    @property
+    def ffs(self) -> int:
+        """The flip-flops within a product."""
+        if self.kind != "minifloat":
+            return 0
+        return self.number.width + self.mantissa_width + 2 + self._exponent_bits
+
+    @property
+    def more_latency(self) -> int:
+        """The cycles beyond those of integers: registers in front of the shifters."""
+        return self.scaled + (self.kind == "minifloat")
+
+    @property
+    def _exponent_bits(self) -> int:
+        return self.code_width - self.mantissa_width - 1
 
     def summable(self, order: Ints, lanes: int) -> bool:
         """Whether groups of that many numbers, in that order, lie in one block each."""

@@ -1,5 +1,6 @@
-// A number times a weight that is stored as a code. Combinational. OutWidth bits two's complement
-// (wraps). Kind, what the code holds, and what the product costs:
+// A number times a weight that is stored as a code. OutWidth bits two's complement (wraps).
+// Latency 0 (combinational), of minifloat 1: a free-running register between multiplier and shifter.
+// Kind, what the code holds, and what the product costs:
 //   integer    two's complement                        a multiplier
 //   binary     1: +1, 0: -1                            OutWidth XORs
 //   ternary    two's complement -1, 0, 1               OutWidth ANDs and XORs
@@ -18,6 +19,7 @@ module chop_product #(
   parameter int unsigned OutWidth      = 16,
   parameter bit          Negate        = 1'b0
 ) (
+  input  logic                   clk_i,
   input  logic [InWidth-1:0]     x_i,
   input  logic [WeightWidth-1:0] weight_i,
   output logic [OutWidth-1:0]    product_o
@@ -36,6 +38,14 @@ module chop_product #(
   end
   if (IsXnor && (InWidth != 1 || WeightWidth != 1 || OutWidth != 1)) begin : gen_check_xnor
     $error("chop_product: InWidth, WeightWidth and OutWidth must be 1 for xnor");
+  end
+
+  if (IsMinifloat && MantissaWidth == 0) begin : gen_check_mantissa
+    $error("chop_product: MantissaWidth must be >= 1 for minifloat");
+  end
+  if (!IsMinifloat) begin : gen_no_register
+    logic unused;
+    assign unused = clk_i;
   end
 
   localparam int unsigned XWidth = InSigned ? InWidth : InWidth + 1;
@@ -76,23 +86,30 @@ module chop_product #(
       localparam int unsigned ExponentWidth = WeightWidth - MantissaWidth - 1;
       logic [ExponentWidth-1:0] exponent, shift;
       logic                     normal;
-      assign negative = weight_i[WeightWidth-1];
       assign exponent = weight_i[MantissaWidth +: ExponentWidth];
       assign normal   = (exponent != '0);
       assign shift    = normal ? exponent - 1'b1 : '0;
-      if (MantissaWidth == 0) begin : gen_power
+      if (!IsMinifloat) begin : gen_power
+        assign negative  = weight_i[WeightWidth-1];
         assign magnitude = (OutWidth'(x) & {OutWidth{normal}}) << shift;
       end else begin : gen_mantissa
         localparam int unsigned SignificandWidth = MantissaWidth + 2;
         localparam int unsigned FullWidth        = XWidth + SignificandWidth - 1;
         logic signed [SignificandWidth-1:0] significand;
-        logic signed [FullWidth-1:0]        full;
+        logic signed [FullWidth-1:0]        full_q;
+        logic [ExponentWidth-1:0]           shift_q;
+        logic                               negative_q;
         assign significand = {1'b0, normal, weight_i[0 +: MantissaWidth]};
-        assign full        = FullWidth'(x) * FullWidth'(significand);
-        assign magnitude   = OutWidth'(full) << shift;
+        always_ff @(posedge clk_i) begin
+          full_q     <= FullWidth'(x) * FullWidth'(significand);
+          shift_q    <= shift;
+          negative_q <= weight_i[WeightWidth-1];
+        end
+        assign negative  = negative_q;
+        assign magnitude = OutWidth'(full_q) << shift_q;
         if (OutWidth < FullWidth) begin : gen_narrow
           logic unused;
-          assign unused = ^full;
+          assign unused = ^full_q;
         end
       end
     end

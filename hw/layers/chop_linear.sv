@@ -18,9 +18,10 @@
 //
 // A beat accepted in cycle a may be used by a step from a+1 on. A step that completes an output
 // group, issued in cycle s, has its beat valid in s + RomLatency + 2 +
-// ceil(clog2(InLanes)/LevelsPerStage), plus 1 with block exponents. It issues only with one of
-// OutDepth credits, which the output handshake returns for the next cycle, so the datapath never
-// stalls. No combinational path between the two streams, nor from valid to ready or back.
+// ceil(clog2(InLanes)/LevelsPerStage), plus 1 with block exponents, plus 1 for minifloat. It issues
+// only with one of OutDepth credits, which the output handshake returns for the next cycle, so the
+// datapath never stalls. No combinational path between the two streams, nor from valid to ready or
+// back.
 module chop_linear #(
   parameter int unsigned InFeatures          = 8,
   parameter int unsigned OutFeatures         = 8,
@@ -77,9 +78,10 @@ module chop_linear #(
   localparam int unsigned TermWidth = (OutWidth > ProductShift) ? OutWidth - ProductShift : 1;
   localparam int unsigned ProductWidth = chop_pkg::min(FullWidth, TermWidth);
 
-  // Cycles from a step's issue to its accumulation: memories, product register, adder tree, shift.
-  localparam int unsigned TreeLatency = chop_pkg::ceil_div($clog2(InLanes), LevelsPerStage);
-  localparam int unsigned Stages      = RomLatency + 1 + TreeLatency + (IsScaled ? 1 : 0);
+  // Cycles from a step's issue to its accumulation: memories, product, adder tree, shift.
+  localparam int unsigned ProductLatency = (128'(WeightKind) == 128'("minifloat")) ? 2 : 1;
+  localparam int unsigned TreeLatency    = chop_pkg::ceil_div($clog2(InLanes), LevelsPerStage);
+  localparam int unsigned Stages = RomLatency + ProductLatency + TreeLatency + (IsScaled ? 1 : 0);
 
   // ---- What is kept of an input beat: of +-1 the signs, one exponent ----
 
@@ -238,6 +240,7 @@ module chop_linear #(
         .OutWidth     (ProductWidth),
         .Negate       (IsScaled)
       ) u_product (
+        .clk_i    (clk_i),
         .x_i      (x[i*LaneWidth +: LaneWidth]),
         .weight_i (weights[(o*InLanes+i)*WeightWidth +: WeightWidth]),
         .product_o(product)
@@ -265,7 +268,7 @@ module chop_linear #(
       localparam int unsigned ShiftWidth =
           chop_pkg::max(InExponentWidth, WeightExponentWidth)
           + ((InExponentWidth != 0 && WeightExponentWidth != 0) ? 1 : 0);
-      localparam int unsigned Delay = 1 + TreeLatency;
+      localparam int unsigned Delay = ProductLatency + TreeLatency;
       logic [ShiftWidth-1:0]       x_exponent, weight_exponent, shift;
       logic [Delay*ShiftWidth-1:0] shifts_q;
       logic [OutWidth-1:0]         term_q;

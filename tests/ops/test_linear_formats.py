@@ -72,7 +72,11 @@ def _layer(
     formats = {"weight": _format(rng, kind, True, scale)}
     if bias:
         formats["bias"] = Fixed(rng.randint(3, 10), rng.randint(0, 8))
-    return QuantizedLayer("linear", nn.Linear(ins, outs, bias), formats)
+    layer = nn.Linear(ins, outs, bias)
+    # Magnitudes so far apart that blocks differ in their exponents.
+    spread = [[2.0 ** rng.randint(-3, 1) for _ in range(ins)] for _ in range(outs)]
+    layer.weight = nn.Parameter(layer.weight.detach() * torch.tensor(spread))
+    return QuantizedLayer("linear", layer, formats)
 
 
 def _network(rng: random.Random, data: str, kind: str, ins: int) -> nn.Module:

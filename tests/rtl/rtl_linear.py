@@ -17,6 +17,11 @@ class Weights:
     width: int = 4
     mantissa: int = 0
 
+    @property
+    def latency(self) -> int:
+        """The registers within a product."""
+        return int(self.kind == "minifloat")
+
     def value(self, code: int) -> int:
         """Returns what a code stands for."""
         if self.kind in ("integer", "ternary"):
@@ -84,7 +89,7 @@ def _product(
             "OutWidth": width,
             "Negate": int(negate),
         },
-        lambda: Delay(function, 0),
+        lambda: Delay(function, weights.latency),
         {
             "x_i": f"x[{x_width - 1}:0]",
             "weight_i": f"x[{x_width + weights.width - 1}:{x_width}]",
@@ -92,7 +97,6 @@ def _product(
         },
         randoms=(Signal("x", 1, x_width + weights.width),),
         wires=(Signal("y", 1, width),),
-        clocked=False,
         resettable=False,
     )
 
@@ -123,7 +127,7 @@ def _linear(
     x_width, weight_width, bias_width, y_width = widths
     weights = weights or Weights(width=weight_width)
     scaled, xnor = exponents != (0, 0), weights.kind == "xnor"
-    latency = rom + 2 + -(-(in_lanes - 1).bit_length() // levels) + scaled
+    latency = rom + 2 + -(-(in_lanes - 1).bit_length() // levels) + scaled + weights.latency
     in_depth, out_depth = depths or (1 if stationary else in_beats, latency + 1)
     codes = [[weights.draw() for _ in range(features_in)] for _ in range(features_out)]
     powers = [[RANDOM.getrandbits(exponents[1]) for _ in range(in_beats)] for _ in codes]

@@ -50,7 +50,9 @@ _RULES: tuple[tuple[str, Parameters, str], ...] = (
     ("chop_round_saturate", {"ShiftLeft": 1, "ShiftRight": 1}, "ShiftRight or ShiftLeft must be 0"),
     ("chop_round_saturate", {"Rounding": 3}, "Rounding must be 0 (half up)"),
     ("chop_product", {"Kind": "float"}, "Kind must be integer, binary, ternary, log, minifloat or"),
+    ("chop_product", {"Kind": "minifloat"}, "MantissaWidth must be >= 1 for minifloat"),
     ("chop_product", {"Kind": "xnor"}, "OutWidth must be 1 for xnor"),
+    ("chop_round_saturate", {"Symmetric": 1, "OutSigned": 0}, "needs a signed output"),
     ("chop_ram", {"Depth": 0}, "Width and Depth must be >= 1"),
     ("chop_rom", {"Width": 0}, "Width and Depth must be >= 1"),
     ("chop_rom", {"Latency": 3}, "Latency must be 1 or 2"),
@@ -71,6 +73,9 @@ _RULES: tuple[tuple[str, Parameters, str], ...] = (
     ("chop_clamp", {"Lanes": 0}, "Lanes must be >= 1"),
     ("chop_add", {"Lanes": 0}, "Lanes must be >= 1"),
     ("chop_channel_affine", {"Channels": 7}, "Lanes must divide Channels"),
+    ("chop_threshold_cast", {"Channels": 7}, "Lanes must divide Channels"),
+    ("chop_threshold_cast", {"Thresholds": 0}, "Thresholds must be >= 1"),
+    ("chop_table_cast", {"InWidth": 17}, "InWidth at most 16"),
 )
 
 

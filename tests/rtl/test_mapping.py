@@ -21,7 +21,14 @@ _DESIGNS: Mapping[str, Mapping[str, int | str]] = {
     "input": {"InputStationary": 1, "RomStyle": "logic"},
     "block": {"InputStationary": 0, "RomStyle": "block"},
     "constant": {"InFeatures": _LANES, "OutFeatures": _LANES},
+    "binary": {"WeightKind": "binary", "WeightWidth": 1, "FullWidth": 8},
+    "ternary": {"WeightKind": "ternary", "WeightWidth": 2, "FullWidth": 8},
+    "log": {"WeightKind": "log", "WeightWidth": 4, "FullWidth": 14},
+    "xnor": {"WeightKind": "xnor", "WeightWidth": 1, "InWidth": 2, "FullWidth": 1},
+    "minifloat": {"WeightKind": "minifloat", "WeightWidth": 4, "MantissaWidth": 1, "FullWidth": 12},
+    "blocks": {"InExponentWidth": 3, "WeightExponentWidth": 3, "ExponentFile": "exponent.mem"},
 }
+_WITHOUT_MULTIPLIER = ("binary", "ternary", "log", "xnor")
 
 
 def _script(name: str, parameters: Mapping[str, int | str], files: str) -> str:
@@ -57,8 +64,14 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]
     # Words that repeat or leave bits out would let synthesis shrink the memory.
     words = [pow(3, 1000 + k, 1 << (4 * digits)) ^ pow(5, 300 + k, 1 << 127) for k in range(32)]
     text = "".join(f"{word:0{digits}x}\n" for word in words)
-    for name in ("output", "input", "block"):
+    for name in ("output", "input", "block", "blocks"):
         (folder / f"{name}.mem").write_text(text, encoding="utf-8")
+    for name in (*_WITHOUT_MULTIPLIER, "minifloat"):
+        digits = _LANES * _LANES * int(_DESIGNS[name]["WeightWidth"]) // 4
+        cut = [f"{word:x}"[-digits:] for word in words]
+        (folder / f"{name}.mem").write_text("\n".join(cut) + "\n", encoding="utf-8")
+    exponents = "".join(f"{word % 4093:03x}\n" for word in words)
+    (folder / "exponent.mem").write_text(exponents, encoding="utf-8")
     # Every weight a power of two: a product is a shift once synthesis knows its weight.
     (folder / "constant.mem").write_text("0810204001020408" * 2 + "\n", encoding="utf-8")
     (folder / "bias.mem").write_text("0123456789abcdef\n" * 8, encoding="utf-8")
@@ -74,8 +87,28 @@ def cells(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, int]]
 
 
 def test_every_product_is_a_multiplier(cells: dict[str, dict[str, int]]) -> None:
-    for name in ("output", "input", "block"):
+    for name in ("output", "input", "block", "minifloat", "blocks"):
         assert cells[name]["MULT18X18D"] == _LANES * _LANES
+
+
+def test_signs_and_powers_of_two_need_no_multiplier(cells: dict[str, dict[str, int]]) -> None:
+    for name in _WITHOUT_MULTIPLIER:
+        assert "MULT18X18D" not in cells[name]
+
+
+def test_a_sign_costs_a_lut_per_bit(cells: dict[str, dict[str, int]]) -> None:
+    """A product of eight bits is registered behind one LUT a bit: negations take no adders."""
+    # The ROM is smaller by 7 of 8 bits a weight in two LUTs a bit, the tree by 8 bits a node.
+    rom, tree = 2 * 16 * 7, _LANES * 3 * 8
+    assert cells["binary"]["LUT4"] <= cells["output"]["LUT4"] - rom + 16 * 8
+    fewer = cells["output"]["CCU2C"] - cells["binary"]["CCU2C"]
+    assert fewer >= tree // 2
+
+
+def test_signs_times_signs_are_counted(cells: dict[str, dict[str, int]]) -> None:
+    """One bit a product, then counts of two and of three bits."""
+    lane = _LANES + _LANES + (2 * 2 + 3) + _OUT_WIDTH + _BIAS_WIDTH
+    assert cells["xnor"]["TRELLIS_FF"] <= _LANES * (lane + 2) + 60
 
 
 def test_constant_weights_need_no_multiplier(cells: dict[str, dict[str, int]]) -> None:
