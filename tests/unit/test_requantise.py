@@ -247,10 +247,10 @@ def test_the_cheapest_kind_is_chosen() -> None:
 
 def test_wide_targets_need_no_list_of_levels() -> None:
     scale = Scale(tuple(Fraction(_float32(0.001 + k / 1000)) for k in range(64)), trailing=0)
-    source = Source(-(1 << 24), (1 << 24) - 1, Fixed(25, 0), scale)
+    source = Source(-(1 << 20), (1 << 20) - 1, Fixed(21, 0), scale)
     found = requantiser_of(source, Scaled(16, (_float32(50.0),)), Rounding.HALF_UP)
     assert isinstance(found, Multiply)
-    values = np.random.default_rng(_SEED).integers(-(1 << 24), 1 << 24, (50, 64))
+    values = np.random.default_rng(_SEED).integers(-(1 << 20), 1 << 20, (50, 64))
     for a, y, factor in zip(values[0].tolist(), found.apply(values)[0], scale.factors, strict=True):
         exact = (factor / 50 * a + Fraction(1, 2)).__floor__()
         assert y == min(max(exact, -(1 << 15)), (1 << 15) - 1)
