@@ -37,7 +37,7 @@ from chop.nn.quantizers.control import (
     quantizers_of,
 )
 
-__all__ = ["BEST", "LAST", "Training", "train_model"]
+__all__ = ["BEST", "LAST", "Training", "rate_factor", "train_model"]
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -146,9 +146,7 @@ class _Controllers(Callback):
         batch_idx: int,
     ) -> None:
         steps = self._epochs * int(trainer.num_training_batches)
-        moment = Moment(
-            trainer.current_epoch, self._epochs, trainer.global_step, steps, self._seed
-        )
+        moment = Moment(trainer.current_epoch, self._epochs, trainer.global_step, steps, self._seed)
         before_step(self._driven, moment)
 
     def on_train_batch_end(
@@ -274,11 +272,11 @@ class _Classifier(lightning.LightningModule):
             optimizer = kind(groups, lr=rate)
         if config.schedule == "constant" and not config.warmup_epochs:
             return {"optimizer": optimizer}
-        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(_rate_factor, config))
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, partial(rate_factor, config))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler}}
 
 
-def _rate_factor(config: TrainConfig, epoch: int) -> float:
+def rate_factor(config: TrainConfig, epoch: int) -> float:
     """Returns the factor on the learning rate: a linear rise, then constant or half a cosine."""
     warmup = config.warmup_epochs
     if epoch < warmup:

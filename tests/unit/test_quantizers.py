@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import copy
 import math
+import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from chop.errors import ConfigError
 from chop.formats.base import Format
@@ -20,6 +23,7 @@ from chop.formats.log import Log
 from chop.formats.rounding import Rounding
 from chop.formats.scaled import Scaled
 from chop.formats.ternary import Ternary
+from chop.nn.layers import QuantizedLayer
 from chop.nn.quantizer import Moment, Quantizer, Role
 from chop.nn.quantizers.ana import Ana
 from chop.nn.quantizers.lsq import Lsq
@@ -326,6 +330,41 @@ def test_evaluation_is_exactly_the_format(
     # What has no relaxation of its own trains on the very same levels.
     if name in ("ste", "lsq", "tqt", "pact", "sawb"):
         assert torch.equal(quantizer.train()(x), quantizer.eval()(x))
+
+
+@pytest.mark.parametrize(("name", "format", "role"), EVALUATED)
+def test_copies_and_saved_ones_are_the_same(name: str, format: Format, role: Role) -> None:
+    quantizer = _create(name, format, role, Rounding.FLOOR)
+    with torch.no_grad():
+        for parameter in quantizer.parameters():
+            parameter.mul_(1.25)
+    x = _draw(3, (4, 6), 1.0).float()
+    loaded = pickle.loads(pickle.dumps(quantizer))
+    fresh = _create(name, format, role, Rounding.FLOOR)
+    fresh.load_state_dict(quantizer.state_dict())
+    for other in (copy.deepcopy(quantizer), loaded, fresh):
+        assert other.format == quantizer.format
+        assert torch.equal(other.eval()(x), quantizer.eval()(x))
+
+
+def test_a_layer_that_raises_keeps_its_parameters() -> None:
+    layer = QuantizedLayer("linear", nn.Linear(3, 2), {"weight": Fixed(4, 2), "bias": Fixed(8, 4)})
+    weight, bias = layer.layer.weight, layer.layer.bias
+    assert isinstance(weight, nn.Parameter)
+    assert isinstance(bias, nn.Parameter)
+    with pytest.raises(RuntimeError, match="shapes cannot be multiplied"):
+        layer(torch.zeros(2, 5))
+    assert layer.layer.weight is weight
+    assert layer.layer.bias is bias
+    assert [name for name, _ in layer.named_parameters()] == ["layer.weight", "layer.bias"]
+    x = torch.randn(2, 3)
+    layer(x).sum().backward()
+    assert weight.grad is not None
+    expected = nn.functional.linear(
+        x, Fixed(4, 2).quantize(weight.detach(), Rounding.HALF_UP)[0],
+        Fixed(8, 4).quantize(bias.detach(), Rounding.HALF_UP)[0],
+    )  # fmt: skip
+    assert torch.equal(layer(x), expected)
 
 
 @pytest.mark.parametrize("rounding", list(Rounding))

@@ -107,6 +107,38 @@ def test_a_finished_training_is_found_again_and_another_is_not() -> None:
     assert restore_weights(load_job(calibrated, QUIET))
 
 
+def test_where_checkpoints_are_written_changes_no_weight() -> None:
+    whole = _weights(_config())
+    often = _weights(_config(checkpoint_every_steps=2))
+    assert _same(whole, often)
+    # So the weights of the one are found for the other.
+    assert restore_weights(load_job(_config(checkpoint_every_steps=3), QUIET))
+
+
+def test_a_clipped_gradient_moves_no_further_than_the_clip() -> None:
+    start = dict(load_job(_config(), QUIET).model.state_dict())
+    clip: dict[str, object] = {"optimizer": "sgd", "momentum": 0.0, "gradient_clip": 1e-3}
+    moved = _weights(_config(learning_rate=1.0, epochs=1, **clip))
+    # 7 steps of rate 1.
+    norm = sum(float((moved[k] - start[k]).square().sum()) for k in ("fc1.weight", "fc2.weight"))
+    assert 0 < norm**0.5 <= 7e-3
+
+
+def test_the_learning_rate_rises_and_falls() -> None:
+    from chop.flows.train import rate_factor
+
+    settings = {"epochs": 6, "warmup_epochs": 2, "schedule": "cosine"}
+    config = _config(**settings).train
+    assert config is not None
+    factors = [rate_factor(config, epoch) for epoch in range(6)]
+    expected = [1 / 3, 2 / 3, 1.0, (1 + 0.5**0.5) / 2, 0.5, (1 - 0.5**0.5) / 2]
+    assert factors == pytest.approx(expected)
+    constant = config.model_copy(update={"schedule": "constant"})
+    assert [rate_factor(constant, epoch) for epoch in range(2, 6)] == [1.0] * 4
+    # And the optimiser follows it.
+    assert not _same(_weights(_config(**settings)), _weights(_config(epochs=6)))
+
+
 def test_an_unfinished_training_is_not_taken() -> None:
     job = load_job(_config(), QUIET)
     train_job(job, QUIET)
