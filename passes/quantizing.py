@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from chop.errors import ConfigError
+from chop.errors import ConfigError, FormatError
 from chop.formats.base import Format
 from chop.formats.calibrate import choose_fixed, sqnr_db
 from chop.formats.fixed import Fixed
@@ -270,7 +270,7 @@ class _Quantizer:
         if x.exact:
             product = x.fixed.frac_width
             if weight is not None and weights is not None and weight.format.hardware:
-                product += weight.format.integers(weights).carrier.frac_width
+                product += _frac_width(weight.format, weights)
         plan = plan or TensorPlan("integer")
         values = bias.detach().double().numpy()
         if plan.options.frac_width is not None:
@@ -300,6 +300,14 @@ class _Quantizer:
         while tensor.name not in self._values:
             tensor = tensor.all_input_nodes[0]
         return self._values[tensor.name]
+
+
+def _frac_width(format: Format, values: Floats) -> int:
+    """Returns the fraction of constants as integers; 0 where they have none that fit."""
+    try:
+        return format.integers(values).carrier.frac_width
+    except FormatError:
+        return 0
 
 
 def _unit(type: TensorType) -> Format:
