@@ -13,6 +13,11 @@ package chop_pkg;
     ceil_div = (a + b - 1) / b;
   endfunction
 
+  // The remainder in 0 to n-1.
+  function automatic int unsigned modulo(input int a, input int n);
+    modulo = ((a % n) + n) % n;
+  endfunction
+
   // Bits of an index into n items, at least one.
   function automatic int unsigned index_width(input int unsigned n);
     index_width = (n <= 2) ? 1 : $clog2(n);
