@@ -35,6 +35,7 @@ from chop.passes.integers import InputPort, input_ports, output_nodes
 __all__ = ["emit_pytorch_transform_pass", "generate_pytorch"]
 
 _COLUMNS = 88
+_MOST_LEVELS = 1 << 12
 _RESERVED = {"self", "torch", "nn", "Tensor", "base64", "zlib", "INPUTS", "OUTPUTS"}
 
 
@@ -185,14 +186,15 @@ def _input_entry(port: InputPort) -> dict[str, Any]:
         block = {"size": format.block_size, "width": format.width}
         block |= {"lowest": format.lowest, "highest": format.highest}
         return entry | {"block": block, "row": common_of(port.cast).inputs[0].shape}
-    levels = format.levels()
-    if levels is None:
+    listed = format.levels()
+    if listed is None and format.high - format.low > _MOST_LEVELS:
         raise UnsupportedOpError(
             f"input '{port.name}': no Python is generated for the format {format}; "
             "use fixed point, scaled integers or mxint for the input"
         )
+    levels = range(format.low, format.high + 1) if listed is None else listed.tolist()
     reals = [_least(b.at, b.inclusive) for b in format.boundaries(rounding)]
-    return entry | {"levels": levels.tolist(), "thresholds": reals}
+    return entry | {"levels": list(levels), "thresholds": reals}
 
 
 def _least(at: Fraction, inclusive: bool) -> float:

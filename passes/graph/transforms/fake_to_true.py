@@ -142,26 +142,23 @@ class _Converter:
         return common.carries_data and common.operator != "input"
 
     def _module(self, node: fx.Node) -> tuple[IntegerModule, dict[str, Any]]:
-        common, op = common_of(node), operator(common_of(node).operator)
-        row = {"operator": common.operator, **_type_row(node.name, common.output)}
+        common, site = common_of(node), site_of(node)
+        op = operator(common.operator)
         if all(t.exact for t in common.inputs):
-            program = op.program(site_of(node))
+            program = op.program(site)
             carrier, proof = _choose(node, program, self._carrier)
-            kind, exactness = op.requantiser(site_of(node))
-            row |= {"carrier": carrier.value, "carrier_proof": proof}
-            row |= {"requantiser": kind, "requantiser_proof": exactness}
-            return IntegerNode(program, carrier), row | {"instructions": _names(program)}
+            row = _node_row(node, common.output, program, (carrier, proof), op.requantiser(site))
+            return IntegerNode(program, carrier), row
         port = self._port_of(node)
-        row |= {"carrier": "int64", "carrier_proof": "moves or checks integers only"}
-        row |= {"requantiser": "", "requantiser_proof": "", "instructions": []}
+        format = port.attributes.format
+        type = TensorType.of(common.output.shape, format)
+        carried = Carrier.INT64, "checks that they are integers of the input's format"
         if common.output.exact:
-            return IntegerInput(port.name, port.attributes.format), row
-        moved = TensorType.of(common.inputs[0].shape, port.attributes.format)
-        site = replace(site_of(node), inputs=(moved,))
-        program = op.program(site)
-        row |= _type_row(node.name, TensorType.of(common.output.shape, port.attributes.format))
-        row |= {"instructions": _names(program)}
-        return IntegerInput(port.name, port.attributes.format, IntegerNode(program)), row
+            return IntegerInput(port.name, format), _node_row(node, type, None, carried, ("", ""))
+        moved = (TensorType.of(common.inputs[0].shape, format),)
+        program = op.program(replace(site, inputs=moved))
+        row = _node_row(node, type, program, carried, ("", ""))
+        return IntegerInput(port.name, format, IntegerNode(program)), row
 
     def _port_of(self, node: fx.Node) -> InputPort:
         while node.op != "placeholder":
@@ -191,9 +188,25 @@ def _choose(node: fx.Node, program: Program, carrier: str) -> tuple[Carrier, str
     )
 
 
-def _names(program: Program) -> list[str]:
-    names = [type(step.instruction).__name__ for step in program.steps]
-    return [name for name in names if name != "Constant"]
+def _node_row(
+    node: fx.Node,
+    type: TensorType,
+    program: Program | None,
+    carried: tuple[Carrier, str],
+    requantiser: tuple[str, str],
+) -> dict[str, Any]:
+    """One node of the certificate; `carried` and `requantiser` come with their proofs."""
+    steps = () if program is None else program.steps
+    names = [step.instruction.__class__.__name__ for step in steps]
+    return {
+        "operator": common_of(node).operator,
+        **_type_row(node.name, type),
+        "carrier": carried[0].value,
+        "carrier_proof": carried[1],
+        "requantiser": requantiser[0],
+        "requantiser_proof": requantiser[1],
+        "instructions": [name for name in names if name != "Constant"],
+    }
 
 
 def _type_row(name: str, type: TensorType) -> dict[str, Any]:
