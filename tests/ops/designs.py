@@ -102,6 +102,22 @@ def random_format(rng: random.Random, drawn: Formats, prefix: str) -> dict[str, 
     return config
 
 
+def random_weights(rng: random.Random) -> dict[str, Any]:
+    """Returns the configuration of weights that are no fixed-point numbers."""
+    found: dict[str, Any] = rng.choice(
+        (
+            {"format": "binary", "scale": 1.0, "width": None},
+            {"format": "ternary", "scale": 1.0, "width": None},
+            {"format": "log", "width": rng.randint(2, 4)},
+            {"format": "minifloat_ieee", "width": rng.randint(4, 8), "exponent_width": 2},
+            {"format": "minifloat_denorm", "width": rng.randint(5, 8), "exponent_width": 3},
+            {"format": "fp8_e4m3", "width": None},
+            {"format": "mxint", "width": rng.randint(2, 8), "block_size": rng.choice((2, 4, 8))},
+        )
+    )
+    return {f"weight_{key}": value for key, value in found.items()}
+
+
 def random_quantize(rng: random.Random, graph: MaseGraph, drawn: Formats) -> dict[str, Any]:
     """Returns arguments of `quantize`: an entry of random formats for some operators, a default."""
 
@@ -109,6 +125,9 @@ def random_quantize(rng: random.Random, graph: MaseGraph, drawn: Formats) -> dic
         config = {"name": "integer"}
         for prefix in ("data_in", "weight", "bias"):
             config |= random_format(rng, drawn, prefix)
+        if rng.random() < 0.4:
+            config |= random_weights(rng)
+            del config["weight_frac_width"]
         if rng.random() < 0.6:
             config |= random_format(rng, drawn, "data_out")
         return {"config": config}

@@ -80,15 +80,14 @@ def _layer(
 
 
 def _network(rng: random.Random, data: str, kind: str, ins: int) -> nn.Module:
-    """A layer on a port, and one of the same kind on the first one's result in fixed point."""
+    """A layer on a port; often one of the same kind on its result, in another format of data."""
     outs = rng.choice((3, 4, 6, 8))
     mode = rng.choice(tuple(Rounding))
-    chained = rng.random() < 0.5
-    scale = (1.0 if chained else 2.0 ** rng.randint(-2, 1),)
+    scale = (2.0 ** rng.randint(-2, 1),)
     layers = [Cast(_format(rng, data, False, scale), mode), _layer(rng, kind, ins, outs, scale)]
-    if chained:
-        middle = Cast(Fixed(rng.randint(3, 7), rng.randint(0, 4)), mode)
-        layers += [middle, _layer(rng, kind, outs, rng.choice((1, 5, 6)), scale)]
+    if rng.random() < 0.6:
+        middle = _format(rng, rng.choice(("binary", "ternary", "fixed", "unsigned")), False, scale)
+        layers += [Cast(middle, mode), _layer(rng, kind, outs, rng.choice((1, 5, 6)), scale)]
     return nn.Sequential(*layers)
 
 
