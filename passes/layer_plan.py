@@ -35,6 +35,14 @@ class TensorPlan:
         """Whether the range is found from data, rather than given."""
         return self.options.frac_width is None and self.options.scale is None
 
+    @property
+    def training(self) -> str:
+        """The algorithm with its options, as text: equal where it trains the same way."""
+        given = ", ".join(
+            f"{key} = {value}" for key, value in sorted(self.algorithm_options.items())
+        )
+        return f"{self.algorithm} ({given})" if given else self.algorithm
+
     def fit(self, values: Floats, who: str, negative: bool, most_frac: int | None = None) -> Format:
         """Returns the format for these values; `negative` says whether they can be below zero."""
         sign = self.signed

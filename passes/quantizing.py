@@ -84,6 +84,7 @@ class _Quantizer:
         self._values = calibration_values(who, graph, calibration)
         self._annotator = Annotator(graph, graph.example_inputs)
         self._casts: dict[tuple[fx.Node, Format, str], fx.Node] = {}
+        self._trainings: dict[fx.Node, str] = {}
         self._rows: list[_Row] = []
 
     def run(self) -> list[dict[str, Any]]:
@@ -107,6 +108,11 @@ class _Quantizer:
         if not found:
             return
         plan, format = found[0]
+        if len(trainings := dict.fromkeys(p.training for p, _ in found)) > 1:
+            raise ConfigError(
+                f"{self._node(node)}: is read with the training algorithms "
+                f"{' and '.join(trainings)}; give its readers one data_in"
+            )
         if len({f for _, f in found}) > 1:
             format = self._common_format(node, [f for _, f in found])
         self._insert_cast(node, plan, format, f"{node.name}_cast", list(node.users))
@@ -172,9 +178,11 @@ class _Quantizer:
                 raise ConfigError(f"{self._node(node)}: data_in_width is missing; add it")
             return
         format = self._data(plan.data_in, "data_in", node, source)
-        if _holds(format, given):
+        # A cast that trains is wanted even where it changes nothing yet.
+        training = plan.data_in.training
+        if _holds(format, given) and training in ("ste", self._trainings.get(source)):
             return
-        known = self._casts.get((source, format, plan.data_in.algorithm))
+        known = self._casts.get((source, format, training))
         if known is not None:
             node.replace_input_with(source, known)
         else:
@@ -203,7 +211,8 @@ class _Quantizer:
             reader.replace_input_with(source, cast)
         self._annotator.share(cast, source)
         self._annotator.annotate(cast)
-        self._casts[(source, format, plan.algorithm)] = cast
+        self._casts[(source, format, plan.training)] = cast
+        self._trainings[cast] = plan.training
 
     def _replace_layer(self, node: fx.Node, name: str, layer: nn.Module, plan: LayerPlan) -> None:
         quantizers = self._parameters(node, layer, plan)
