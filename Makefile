@@ -3,7 +3,9 @@
 #   make run        the main job: train, quantise, emit, simulate and report configs/digits_mlp.toml
 #   make test       every test
 #   make sim        cocotb + Verilator on the RTL emitted last, or on BUILD=dir
-#   make lint | typecheck | bench | clean
+#   make lint | typecheck | clean
+#   make bench      cycles, area, start-up and training step beside peers; bench-accuracy and
+#                   bench-formats retrain or simulate for many minutes
 
 PYTHON ?= python3
 CONFIG ?= configs/digits_mlp.toml
@@ -13,7 +15,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck bench setup clean
+.PHONY: run test sim lint typecheck bench bench-accuracy bench-formats setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -41,6 +43,14 @@ typecheck: $(STAMP)
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py
+	$(BIN)/python benchmarks/training.py
+
+bench-accuracy: $(STAMP)
+	$(BIN)/python benchmarks/accuracy.py
+	$(BIN)/python benchmarks/ptq.py --mnist
+
+bench-formats: $(STAMP)
+	$(BIN)/python benchmarks/formats.py
 
 setup: $(STAMP)
 
