@@ -8,39 +8,70 @@ from typing import Any
 
 import numpy as np
 
+from chop.errors import UnsupportedOpError
 from chop.formats.fixed import covering
-from chop.formats.requantisers import Multiply, Requantiser, Shift, Table, Thresholds
+from chop.formats.requantisers import Multiply, MxIntBlocks, Requantiser, Shift, Table, Thresholds
 from chop.formats.rounding import Ints
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, stream_permutation
 from chop.ops.base import Binding, Build, Memory, Site, elementwise_foldings
 from chop.ops.elementwise import flag
-from chop.ops.timing import Flow, elastic
+from chop.ops.timing import Flow, elastic, serial
 
 __all__ = ["MODULES", "cast_binding", "cast_cost", "cast_flow", "cast_foldings", "cast_memories"]
 
 _SHIFT, _MULTIPLY = "chop_cast", "chop_channel_affine"
-_THRESHOLDS, _TABLE = "chop_threshold_cast", "chop_table_cast"
+_THRESHOLDS, _TABLE, _MXINT = "chop_threshold_cast", "chop_table_cast", "chop_mxint_cast"
 _Parameters = dict[str, int | str]
 
+# Those that a cast of any network may need; blocks need a reader of blocks, too.
 MODULES = (_SHIFT, _MULTIPLY, _THRESHOLDS, _TABLE)
 
-# Cycles from a beat's acceptance to its result, by kind: docs/streams.md.
+# Cycles from a beat's acceptance to its result, by elastic kind: docs/streams.md.
 _LATENCY = {"shift": 1, "multiply": 3, "thresholds": 3, "table": 2}
 
 
 def cast_foldings(site: Site[Any], found: Requantiser) -> tuple[Folding, ...]:
-    """Returns every folding, with the multipliers of the kind."""
+    """Returns every folding, with the multipliers of the kind.
+
+    Blocks are made of whole beats. Raises UnsupportedOpError where a stream would scatter them.
+    """
     per_lane = int(isinstance(found, Multiply))
-    return tuple(
+    foldings = tuple(
         replace(f, multipliers=per_lane * f.out_lanes)
         for f in elementwise_foldings(site.exact.elements)
     )
+    if not isinstance(found, MxIntBlocks):
+        return foldings
+    x = site.inputs[0]
+    if x.layout is not None:
+        raise UnsupportedOpError(
+            f"node '{site.name}': blocks of {found.format} lie along the last axis, and the stream "
+            f"of {x} has its channels innermost; flatten it first"
+        )
+    row = x.shape[-1] if x.shape else 1
+    size = min(found.format.block_size, row)
+    return tuple(f for f in foldings if row % f.out_lanes == 0 and size % f.out_lanes == 0)
 
 
 def cast_flow(site: Site[Any], build: Build, found: Requantiser, valid: Ints) -> Flow:
     """Returns when beats are taken and given."""
-    return elastic(valid, _LATENCY[found.kind])
+    if not isinstance(found, MxIntBlocks):
+        return elastic(valid, _LATENCY[found.kind])
+    # A block's beats leave one by one from its last one on: two stages to reach the head of the
+    # FIFO, two behind it.
+    block, row = _block_beats(site, build, found)
+    beats = np.arange(len(valid))
+    in_row = beats % row
+    last = beats - in_row + np.minimum(in_row // block * block + block, row) - 1
+    return Flow((valid,), serial(valid[last] + 2) + 2)
+
+
+def _block_beats(site: Site[Any], build: Build, found: MxIntBlocks) -> tuple[int, int]:
+    """Returns the beats of a block and of a row."""
+    shape, lanes = site.inputs[0].shape, build.folding.out_lanes
+    row = shape[-1] if shape else 1
+    return min(found.format.block_size, row) // lanes, row // lanes
 
 
 def cast_memories(site: Site[Any], build: Build, found: Requantiser) -> tuple[Memory, ...]:
@@ -94,7 +125,8 @@ def cast_binding(site: Site[Any], build: Build, found: Requantiser) -> Binding:
         counts: _Parameters = {"Channels": channels, "Thresholds": len(found.rows[0])}
         files_named = {"ThresholdFile": files[0], "LevelFile": files[1]}
         return Binding(_THRESHOLDS, {**lane, **counts, "OutWidth": y.width, **files_named, **rom})
-    assert isinstance(found, Table)
+    if isinstance(found, MxIntBlocks):
+        return _mxint_binding(site, build, found, lane)
     return Binding(
         _TABLE,
         {
@@ -107,11 +139,35 @@ def cast_binding(site: Site[Any], build: Build, found: Requantiser) -> Binding:
     )
 
 
+def _mxint_binding(site: Site[Any], build: Build, found: MxIntBlocks, lane: _Parameters) -> Binding:
+    block, row = _block_beats(site, build, found)
+    format = found.format
+    base = 1 + found.source.frac_width + format.lowest
+    return Binding(
+        _MXINT,
+        {
+            **lane,
+            "BlockBeats": block,
+            "RowBeats": row,
+            "OutWidth": format.width,
+            "ExponentWidth": format.exponent_width,
+            "Base": f"{'-' * (base < 0)}32'sd{abs(base)}",
+            "Rounding": found.rounding.code,
+        },
+    )
+
+
 def cast_cost(site: Site[Any], build: Build, found: Requantiser) -> Cost:
     """Returns an estimate: the requantiser's own, lane by lane, and its registers."""
     lanes, x, y = build.folding.out_lanes, site.inputs[0].fixed, site.output.fixed
     lane = found.cost(x.width, y.width)
     ffs = y.width
+    if isinstance(found, MxIntBlocks):
+        block, _ = _block_beats(site, build, found)
+        stored = -(-lanes * x.width * (block + 1) // 16)
+        ffs, width = x.width * 3 + found.format.stream_width, found.format.stream_width
+        luts = lanes * (lane.luts - y.width + width) + stored
+        return Cost(luts, lanes * ffs + 8)
     if isinstance(found, Multiply):
         weight, bias = (m.width for m in cast_memories(site, build, found))
         stored = (weight + bias) * (len(found.multipliers) > 1)

@@ -17,6 +17,7 @@ from chop.formats.fixed import Fixed
 from chop.formats.log import Log
 from chop.formats.minifloat_denorm import MinifloatDenorm
 from chop.formats.minifloat_ieee import MinifloatIeee
+from chop.formats.mxint import MxInt
 from chop.formats.rounding import Rounding
 from chop.formats.scaled import Scaled
 from chop.formats.ternary import Ternary
@@ -24,6 +25,8 @@ from chop.ir.meta import common_of
 from chop.nn.fake_quantize import Cast
 from chop.nn.layers import AccumulatorBias, QuantizedLayer
 from chop.nn.quantizer import Static
+from chop.passes.graph.transforms.emitted import design_of
+from chop.schedule.netlist import Netlist
 from chop.schedule.units import dataflow_of
 from tests.ops.designs import (
     Design,
@@ -33,7 +36,7 @@ from tests.ops.designs import (
     out_of_range,
     scheduled,
 )
-from tests.ops.rtl_checks import lint, simulation_faults, yosys_log
+from tests.ops.rtl_checks import header_of, lint, simulation_faults, yosys_log
 
 _VARIANTS = 3
 _KINDS = ("fixed", "scaled", "unsigned", "symmetric", "binary", "ternary", "log", "denorm", "ieee")
@@ -76,22 +79,41 @@ def _network(rng: random.Random, kind: str, ins: int) -> nn.Module:
     return nn.Sequential(*layers, Cast(_format(rng, kind), mode))
 
 
+def _blocks(rng: random.Random, ins: int) -> nn.Module:
+    """Two layers with blocks between them, of whole beats or not."""
+    outs, mode = rng.choice((4, 5, 6)), rng.choice(tuple(Rounding))
+    weight = Fixed(rng.randint(3, 6), 4)
+    size = rng.choice((2, 3, 4, 8))
+    format = MxInt(rng.randint(3, 6), 2, rng.randint(0, 5), size)
+    return nn.Sequential(
+        Cast(Fixed(rng.randint(4, 8), rng.randint(0, 4))),
+        QuantizedLayer("linear", nn.Linear(ins, outs, False), {"weight": weight}),
+        Cast(format, mode),
+        QuantizedLayer("linear", nn.Linear(outs, 3, False), {"weight": weight}),
+    )
+
+
 @pytest.fixture(scope="module")
 def designs(tmp_path_factory: pytest.TempPathFactory, seed: int) -> list[Design]:
     folder = tmp_path_factory.mktemp("casts")
     found: list[Design] = []
-    for kind in _KINDS:
+    for kind in (*_KINDS, "mxint"):
         for variant in range(_VARIANTS):
             label = f"seed {seed} cast to {kind} {variant}"
             rng = random.Random(label)
             torch.manual_seed(rng.randrange(1 << 31))
             features = rng.choice((4, 6))
             shape = (features,) if rng.random() < 0.5 else (2, features)
-            network = _network(rng, kind, features).eval()
-            graph = annotated(network, example_batch(rng, [shape], 4))
+            network = _blocks(rng, features) if kind == "mxint" else _network(rng, kind, features)
+            graph = annotated(network.eval(), example_batch(rng, [shape], 4))
             top = f"k{len(found)}"
             found.append(emitted(label, scheduled(rng, graph), folder / top, top, rng, [shape]))
     return found
+
+
+def _netlist(design: Design) -> Netlist:
+    m = design.manifest
+    return design_of(design.graph, m.name, m.top, m.config_hash).netlist
 
 
 def test_every_kind_of_requantiser_is_built(designs: list[Design]) -> None:
@@ -99,6 +121,7 @@ def test_every_kind_of_requantiser_is_built(designs: list[Design]) -> None:
     for design in designs:
         for unit in dataflow_of(design.graph).units:
             kinds[unit.op.requantiser(unit.site)[0]] += 1
+    assert kinds["mxint"] == _VARIANTS
     assert kinds["multiply"] >= 5
     assert kinds["thresholds"] >= 8
 
@@ -125,6 +148,14 @@ def test_a_relu_before_an_unsigned_cast_is_no_hardware(designs: list[Design]) ->
                 # The hardware's input is the layer's result, below zero too.
                 assert flow.unit(host).site.inputs[0].low < 0
     assert merged >= 2
+
+
+def test_bound_parameters_and_ports_exist_in_the_module(designs: list[Design]) -> None:
+    for design in designs:
+        for instance in _netlist(design).instances:
+            parameters, ports = header_of(instance.module)
+            assert set(instance.parameters) <= parameters, design.label
+            assert {port for port, _ in instance.connections} == ports, design.label
 
 
 def test_emitted_verilog_is_clean(designs: list[Design], tmp_path: Path) -> None:

@@ -1,11 +1,17 @@
-"""Cases of the requantisers: comparisons, tables, and rounding without the lowest level."""
+"""Cases of the requantisers: comparisons, tables, blocks, rounding without the lowest level."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Sequence
 
+import numpy as np
+
+from chop.formats.fixed import Fixed
+from chop.formats.mxint import MxInt
+from chop.formats.rounding import Rounding
 from tests.rtl.rtl_case import RANDOM, Case, Cast, Signal, element, layer_ports, rom_file
-from tests.rtl.rtl_models import Beat, Elastic, Register, pack, split
+from tests.rtl.rtl_models import Beat, Blocks, Elastic, Register, pack, split
 
 
 def _thresholds(
@@ -94,7 +100,54 @@ def _symmetric(cast: Cast) -> Case:
     )
 
 
+def _blocks(
+    lanes: int,
+    beats: tuple[int, int],
+    x: tuple[int, bool, int],
+    format: tuple[int, int, int],
+    rounding: Rounding = Rounding.HALF_UP,
+) -> Case:
+    """Beats of a block and of a row; width, signedness, fraction of x; width and exponent of y."""
+    (block, row), (width, signed, fraction), (y_width, exponent_width, bias) = beats, x, format
+    target = MxInt(y_width, exponent_width, bias, block * lanes)
+    source = Fixed(width, fraction, signed)
+    code = y_width + exponent_width
+
+    def function(beats: Sequence[Beat]) -> list[Beat]:
+        elements = [v for beat in beats for v in split(beat, lanes, width, signed)]
+        levels = target.requantise(np.array([elements], np.int64), source, rounding)
+        codes = target.encode(levels)[0].tolist()
+        return [pack(codes[k * lanes :][:lanes], code) for k in range(len(beats))]
+
+    base = 1 + fraction + target.lowest
+    return Case(
+        "chop_mxint_cast",
+        {
+            "Lanes": lanes,
+            "BlockBeats": block,
+            "RowBeats": row,
+            "InWidth": width,
+            "InSigned": int(signed),
+            "OutWidth": y_width,
+            "ExponentWidth": exponent_width,
+            "Base": f"32'h{base & 0xFFFFFFFF:08x}",
+            "Rounding": rounding.code,
+        },
+        lambda: Blocks(function, block, row),
+        layer_ports(),
+        (Signal("x", lanes, width),),
+        (Signal("y", lanes, code),),
+    )
+
+
 CASES = (
+    _blocks(2, (2, 4), (8, True, 4), (4, 2, 1)),
+    _blocks(1, (3, 7), (6, True, 3), (3, 3, 3), Rounding.FLOOR),
+    _blocks(2, (1, 1), (7, False, 4), (4, 2, 2), Rounding.HALF_EVEN),
+    _blocks(2, (4, 5), (5, True, 0), (8, 3, 4)),
+    _blocks(1, (2, 3), (4, True, 8), (3, 2, 1), Rounding.HALF_EVEN),
+    _blocks(1, (2, 2), (8, True, -3), (3, 2, 8)),
+    _blocks(3, (2, 2), (12, True, 6), (5, 3, 2), Rounding.HALF_EVEN),
     _thresholds(2, 6, (6, True), 4, 5),
     _thresholds(2, 2, (6, False), 3, 7, "logic"),
     _thresholds(1, 5, (4, True), 2, 1),

@@ -324,6 +324,58 @@ class Elastic(Model):
 
 
 @dataclass
+class Blocks(Model):
+    """chop_mxint_cast; `function` gives the results of the beats of a block."""
+
+    function: Callable[[Sequence[Beat]], Sequence[Beat]]
+    block_beats: int
+    row_beats: int
+    operand: Beat | None = None
+    # Beats of the block that is not complete, results of those that are, and how many are left.
+    open: list[Beat] = field(default_factory=list)
+    results: deque[Beat] = field(default_factory=deque)
+    lengths: deque[int] = field(default_factory=deque)
+    row: int = 0
+    shift: Beat | None = None
+    out: Beat | None = None
+
+    def cycle(self, inputs: Values) -> Expected:
+        space = len(self.results) + len(self.open) <= self.block_beats and len(self.lengths) < 4
+        take = space or self.operand is None
+        result_ready = bool(inputs["y_ready"]) or self.out is None
+        shift_ready = result_ready or self.shift is None
+        pop = shift_ready and bool(self.results)
+        expected: Expected = {
+            "x_ready": take,
+            "y_valid": self.out is not None,
+            "y_data": self.out,
+        }
+        if result_ready:
+            self.out = self.shift
+        if shift_ready:
+            self.shift = self._pop() if pop else None
+        if space and self.operand is not None:
+            self._push(self.operand)
+        if take:
+            self.operand = inputs["x_data"] if inputs["x_valid"] else None
+        return expected
+
+    def _pop(self) -> Beat:
+        self.lengths[0] -= 1
+        if self.lengths[0] == 0:
+            self.lengths.popleft()
+        return self.results.popleft()
+
+    def _push(self, beat: Beat) -> None:
+        self.open.append(beat)
+        self.row = (self.row + 1) % self.row_beats
+        if self.row == 0 or len(self.open) == self.block_beats:
+            self.results += self.function(self.open)
+            self.lengths.append(len(self.open))
+            self.open = []
+
+
+@dataclass
 class Delay(Model):
     """A free-running function of `x` after a number of cycles: trees and combinational modules."""
 
