@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -9,17 +10,21 @@ import pytest
 import torch
 from torch import nn
 
+import chop
 from chop.errors import ConfigError, PassOrderError
 from chop.formats.rounding import Floats, Ints
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import common_of
+from chop.ir.serialize import load_graph, save_graph
 from chop.ops.annotate import record
+from chop.passes.contract import accepts
 from chop.passes.graph.analysis import verify_metadata_analysis_pass
 from chop.passes.graph.transforms import (
     correct_bias_transform_pass,
     learn_rounding_transform_pass,
     quantize_transform_pass,
 )
+from chop.passes.registry import resolve
 from tests.passes.networks import annotated, batch, branches, chain
 
 THREE_BITS = {"name": "integer", "data_in_width": 8, "weight_width": 3, "bias_width": 16}
@@ -204,3 +209,39 @@ def test_a_float_graph_is_refused() -> None:
         "pass 'learn_rounding': the graph has no quantised layer; "
         "run quantize or float_to_fake first"
     )
+
+
+def test_compile_offers_its_calibration_data() -> None:
+    """The whole road, with every pass on the caller's data, and the saved graph the same."""
+    x = correlated(0).float()
+    passes: dict[str, dict[str, Any]] = {
+        "equalize": {},
+        "quantize": {"default": {"config": THREE_BITS}},
+        "learn_rounding": QUICK,
+        "correct_bias": {},
+    }
+    model = deep(0).float()
+    graphs = [
+        chop.compile(model, x[:5], {"passes": passes}, calibration_inputs=data).graph
+        for data in (x, x[:5])
+    ]
+    example = graphs[0].example_inputs
+    graph = annotated(model, *example.values())
+    for name, arguments in passes.items():
+        run = resolve(name)
+        given = {"calibration": x} if accepts(run, "calibration") else {}
+        graph = run(graph, {**arguments, **given})
+    assert graphs[0].info["correct_bias"] == graph.info["correct_bias"]
+    assert graphs[0].info["learn_rounding"] == graph.info["learn_rounding"]
+    assert graphs[1].info["learn_rounding"] != graph.info["learn_rounding"]
+
+
+def test_a_saved_graph_knows_its_float_weights(tmp_path: Path) -> None:
+    plain, nearest = made(0, THREE_BITS)
+    x = correlated(0)
+    learned = learn_rounding_transform_pass(nearest, {"calibration": x, **QUICK})
+    save_graph(learned, tmp_path / "graph.pt")
+    loaded = load_graph(tmp_path / "graph.pt")
+    assert torch.equal(loaded.model(x), learned.model(x))
+    assert torch.equal(quantize_transform_pass(loaded, None).model(x), plain.model(x))
+    assert loaded.model.state_dict().keys() == nearest.model.state_dict().keys()
