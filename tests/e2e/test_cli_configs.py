@@ -14,7 +14,15 @@ from chop.cli.main import main
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 # What makes each a matter of seconds.
+_DIGITS_QAT = ("train.epochs=2", "qat.epochs=1", "simulate.samples=30")
+_MNIST_QAT = ("train.epochs=1", "qat.epochs=1", "simulate.samples=8")
 QUICK = {
+    "digits_2bit": _DIGITS_QAT,
+    "digits_4bit": _DIGITS_QAT,
+    "digits_ternary": _DIGITS_QAT,
+    "mnist_2bit": _MNIST_QAT,
+    "mnist_4bit": _MNIST_QAT,
+    "mnist_ternary": _MNIST_QAT,
     "digits_mixed_precision": ("train.epochs=2", "simulate.samples=30"),
     "digits_mlp": ("train.epochs=2", "simulate.samples=30"),
     "jsc_three_linear_layers": ("train.epochs=1", "simulate.samples=30"),
