@@ -76,6 +76,8 @@ _RULES: tuple[tuple[str, Parameters, str], ...] = (
     ("chop_threshold_cast", {"Channels": 7}, "Lanes must divide Channels"),
     ("chop_threshold_cast", {"Thresholds": 0}, "Thresholds must be >= 1"),
     ("chop_table_cast", {"InWidth": 17}, "InWidth at most 16"),
+    ("chop_mxint_cast", {"BlockBeats": 0}, "Lanes, BlockBeats and RowBeats must be >= 1"),
+    ("chop_mxint_cast", {"Rounding": 3}, "ExponentWidth >= 1, Rounding 0, 1 or 2"),
 )
 
 
