@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from enum import StrEnum
 
 import numpy as np
@@ -15,6 +15,7 @@ from chop.formats.rounding import Ints, Rounding
 from chop.integer.program import (
     Add,
     BlockMaximum,
+    Concatenate,
     Constant,
     CountReached,
     Instruction,
@@ -30,6 +31,7 @@ from chop.integer.program import (
     ShiftLeft,
     ShiftRight,
     Subtract,
+    Take,
 )
 
 __all__ = ["Carrier", "IntegerInput", "IntegerModule", "IntegerNode", "holds_integers"]
@@ -82,8 +84,8 @@ class IntegerInput(IntegerModule):
         if x.is_floating_point() and not torch.equal(integers.to(x.dtype), x):
             raise self._refuse("whole numbers", f"{x[integers.to(x.dtype) != x][0].item():g}")
         low, high = self.format.low, self.format.high
-        outside = integers[(integers < low) | (integers > high)]
-        if len(outside):
+        if len(integers) and not low <= integers.min() <= integers.max() <= high:
+            outside = integers[(integers < low) | (integers > high)]
             raise self._refuse(f"integers in [{low}, {high}] of {self.format}", outside[0].item())
         levels = self.get_buffer("levels")
         if len(levels):
@@ -190,6 +192,10 @@ def _common(instruction: Instruction, value: Callable[[int], Tensor]) -> Tensor:
             return value(x).reshape(len(value(x)), *shape)
         case Permute(x, axes):
             return value(x).permute(0, *(axis + 1 for axis in axes))
+        case Take(x, axis, index, fill):
+            return _take(value(x), axis + 1, index, fill)
+        case Concatenate(sources, axis):
+            return torch.cat([value(source) for source in sources], axis + 1)
         case CountReached(x, thresholds, trailing):
             return _count_reached(value(x), value(thresholds), trailing)
         case BlockMaximum(x, size):
@@ -213,6 +219,12 @@ def _shift_right(x: Tensor, amount: Tensor, rounding: Rounding) -> Tensor:
     if rounding is Rounding.HALF_EVEN:
         some = some & (x >> amount)
     return (x + below + some) >> amount
+
+
+def _take(x: Tensor, axis: int, index: Sequence[int], fill: int) -> Tensor:
+    places = torch.tensor(index)
+    taken = x.index_select(axis, places.clamp(min=0))
+    return taken.index_fill(axis, (places < 0).nonzero()[:, 0], fill)
 
 
 def _count_reached(x: Tensor, thresholds: Tensor, trailing: int) -> Tensor:

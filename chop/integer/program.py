@@ -11,6 +11,7 @@ __all__ = [
     "WHITELIST",
     "Add",
     "BlockMaximum",
+    "Concatenate",
     "Constant",
     "CountReached",
     "Instruction",
@@ -27,6 +28,7 @@ __all__ = [
     "ShiftRight",
     "Step",
     "Subtract",
+    "Take",
     "sources_of",
 ]
 
@@ -119,6 +121,24 @@ class Permute:
 
 
 @dataclass(frozen=True, slots=True)
+class Take:
+    """Along an axis of a sample, the entries of these indices; `fill` where an index is -1."""
+
+    x: int
+    axis: int
+    index: tuple[int, ...]
+    fill: int
+
+
+@dataclass(frozen=True, slots=True)
+class Concatenate:
+    """One tensor after the other along an axis of a sample."""
+
+    sources: tuple[int, ...]
+    axis: int
+
+
+@dataclass(frozen=True, slots=True)
 class Lookup:
     """y = table[x - base]; `table` is a constant [entries]."""
 
@@ -165,6 +185,8 @@ Instruction = (
     | Select
     | Reshape
     | Permute
+    | Take
+    | Concatenate
     | Lookup
     | CountReached
     | BlockMaximum
@@ -173,7 +195,7 @@ Instruction = (
 # Every instruction that there is: integers in, integers out, and no division.
 WHITELIST: tuple[type[Instruction], ...] = (
     *(Constant, MatMul, Add, Subtract, Multiply, Maximum, Minimum, ShiftLeft, ShiftRight),
-    *(Select, Reshape, Permute, Lookup, CountReached, BlockMaximum),
+    *(Select, Reshape, Permute, Take, Concatenate, Lookup, CountReached, BlockMaximum),
 )
 
 
@@ -262,5 +284,7 @@ def sources_of(instruction: Instruction) -> Sequence[int]:
             return (a, b)
         case Select(x, a, b):
             return (x, a, b)
-        case Reshape(x, _) | Permute(x, _) | BlockMaximum(x, _):
+        case Concatenate(sources, _):
+            return sources
+        case Reshape(x, _) | Permute(x, _) | BlockMaximum(x, _) | Take(x, _, _, _):
             return (x,)

@@ -13,6 +13,7 @@ from chop.formats.rounding import MAX_BITS, Ints, Rounding
 from chop.integer.program import (
     Add,
     BlockMaximum,
+    Concatenate,
     Constant,
     CountReached,
     Instruction,
@@ -29,6 +30,7 @@ from chop.integer.program import (
     ShiftRight,
     Step,
     Subtract,
+    Take,
 )
 
 __all__ = ["Value", "record"]
@@ -231,6 +233,37 @@ class Value:
             return self
         shape = tuple(self.shape[axis] for axis in axes)
         return self.recorder.add(Permute(self.index, axes), shape, self.low, self.high)
+
+    def take(self, axis: int, index: tuple[int, ...], fill: int = 0) -> Value:
+        """Returns the entries of these indices along an axis of a sample.
+
+        An index of -1 stands for an entry that is `fill` throughout.
+        """
+        size = self.shape[axis]
+        if not index or not all(-1 <= i < size for i in index):
+            raise ValueError(f"indices {index} of an axis of {size} entries")
+        if index == tuple(range(size)):
+            return self
+        shape = (*self.shape[:axis], len(index), *self.shape[axis + 1 :])
+        filled = (fill,) if -1 in index else ()
+        low, high = min((self.low, *filled)), max((self.high, *filled))
+        return self.recorder.add(Take(self.index, axis, index, fill), shape, low, high)
+
+    def concatenate(self, others: Sequence[Value], axis: int) -> Value:
+        """Returns this tensor and the others behind it along an axis of a sample."""
+        parts = (self, *others)
+        rest = {(*p.shape[:axis], *p.shape[axis + 1 :]) for p in parts}
+        if len(rest) > 1:
+            raise ValueError(f"{[p.shape for p in parts]} do not fit along axis {axis}")
+        if not others:
+            return self
+        size = sum(p.shape[axis] for p in parts)
+        return self.recorder.add(
+            Concatenate(tuple(p.index for p in parts), axis),
+            (*self.shape[:axis], size, *self.shape[axis + 1 :]),
+            min(p.low for p in parts),
+            max(p.high for p in parts),
+        )
 
     def lookup(self, table: Ints, base: int) -> Value:
         """Returns table[self - base] for a table [entries] that has one for every value."""

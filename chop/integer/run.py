@@ -10,6 +10,7 @@ from chop.formats.rounding import Ints, exact_matmul, shift_right_by
 from chop.integer.program import (
     Add,
     BlockMaximum,
+    Concatenate,
     Constant,
     CountReached,
     Instruction,
@@ -25,6 +26,7 @@ from chop.integer.program import (
     ShiftLeft,
     ShiftRight,
     Subtract,
+    Take,
 )
 
 __all__ = ["run"]
@@ -74,10 +76,8 @@ def _result(instruction: Instruction, value: Callable[[int], Ints], peak: int) -
             return shift_right_by(value(x), value(amount), rounding)
         case Select(x, a, b):
             return np.where(value(x) >= 0, value(a), value(b))
-        case Reshape(x, shape):
-            return value(x).reshape(len(value(x)), *shape)
-        case Permute(x, axes):
-            return value(x).transpose(0, *(axis + 1 for axis in axes))
+        case Reshape() | Permute() | Take() | Concatenate():
+            return _moved(instruction, value)
         case Lookup(x, table, base):
             return value(table)[value(x) - base]
         case CountReached(x, thresholds, trailing):
@@ -86,9 +86,30 @@ def _result(instruction: Instruction, value: Callable[[int], Ints], peak: int) -
             return _block_maximum(value(x), size)
 
 
+def _moved(
+    instruction: Reshape | Permute | Take | Concatenate, value: Callable[[int], Ints]
+) -> Ints:
+    match instruction:
+        case Reshape(x, shape):
+            return value(x).reshape(len(value(x)), *shape)
+        case Permute(x, axes):
+            return value(x).transpose(0, *(axis + 1 for axis in axes))
+        case Take(x, axis, index, fill):
+            return _take(value(x), axis + 1, np.array(index), fill)
+        case Concatenate(sources, axis):
+            return np.concatenate([value(source) for source in sources], axis + 1)
+
+
 def _matmul(x: Ints, weight: Ints, peak: int) -> Ints:
     flat = exact_matmul(x.reshape(-1, x.shape[-1]), weight, peak)
     return flat.reshape(*x.shape[:-1], len(weight))
+
+
+def _take(x: Ints, axis: int, index: Ints, fill: int) -> Ints:
+    taken: Ints = x.take(index, axis)
+    if (index < 0).any():
+        np.moveaxis(taken, axis, 0)[index < 0] = fill
+    return taken
 
 
 def _count_reached(x: Ints, thresholds: Ints, trailing: int) -> Ints:

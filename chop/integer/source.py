@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from itertools import pairwise
+
+import numpy as np
 
 from chop.errors import VerifyError
 from chop.formats.rounding import Ints, Rounding
@@ -11,6 +14,7 @@ from chop.integer.modules import Carrier
 from chop.integer.program import (
     Add,
     BlockMaximum,
+    Concatenate,
     Constant,
     CountReached,
     Instruction,
@@ -26,6 +30,7 @@ from chop.integer.program import (
     ShiftLeft,
     ShiftRight,
     Subtract,
+    Take,
     sources_of,
 )
 
@@ -174,12 +179,8 @@ class _Printer:
                 return self._shift_right(name[x], name[amount], rounding)
             case Select(x, a, b):
                 return f"torch.where({name[x]} >= 0, {name[a]}, {name[b]})"
-            case Reshape(x, shape):
-                sizes = ", ".join(map(str, shape))
-                return f"{name[x]}.reshape(-1, {sizes})"
-            case Permute(x, axes):
-                order = ", ".join(str(axis + 1) for axis in axes)
-                return f"{name[x]}.permute(0, {order})"
+            case Reshape() | Permute() | Take() | Concatenate():
+                return self._moved(instruction)
             case Lookup(x, table, base):
                 at = f"{name[x]}.long()" if self._float else name[x]
                 entries = name[table]
@@ -193,6 +194,36 @@ class _Printer:
                 return f"_block_maximum({name[x]}, {size})"
             case _:
                 raise VerifyError(f"no integer instruction: {instruction}")
+
+    def _moved(self, instruction: Reshape | Permute | Take | Concatenate) -> str:
+        name = self._names
+        match instruction:
+            case Reshape(x, shape):
+                sizes = ", ".join(map(str, shape))
+                return f"{name[x]}.reshape(-1, {sizes})"
+            case Permute(x, axes):
+                order = ", ".join(str(axis + 1) for axis in axes)
+                return f"{name[x]}.permute(0, {order})"
+            case Take(x, axis, index, fill):
+                return self._take(name[x], axis, index, fill)
+            case Concatenate(sources, axis):
+                return f"torch.cat([{', '.join(name[s] for s in sources)}], {axis + 1})"
+
+    def _take(self, x: str, axis: int, index: Sequence[int], fill: int) -> str:
+        """A slice where the indices are one, else the indices themselves."""
+        colons = ":, " * (axis + 1)
+        steps = {b - a for a, b in pairwise(index)}
+        if len(index) == 1 and index[0] >= 0:
+            return f"{x}[{colons}{index[0]} : {index[0] + 1}]"
+        if len(steps) == 1 and min(index) >= 0 and min(steps) > 0:
+            (step,) = steps
+            by = f" : {step}" if step > 1 else ""
+            return f"{x}[{colons}{index[0]} : {index[-1] + 1}{by}]"
+        taken = f"{x}[{colons}{self._store('index', np.maximum(np.array(index), 0))}]"
+        filled = np.flatnonzero(np.array(index) < 0)
+        if not len(filled):
+            return taken
+        return f"{taken}.index_fill({axis + 1}, {self._store('filled', filled)}, {fill})"
 
     def _shift_left(self, x: str, amount: str) -> str:
         if not self._float:

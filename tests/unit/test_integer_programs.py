@@ -127,6 +127,12 @@ def _count(x: Value, rng: np.random.Generator) -> Value:
     return x.count_reached(thresholds, trailing)
 
 
+def _take(x: Value, rng: np.random.Generator) -> Value:
+    axis = int(rng.integers(0, len(x.shape)))
+    index = rng.integers(-1, x.shape[axis], int(rng.integers(1, 8)))
+    return x.take(axis, tuple(index.tolist()), int(rng.integers(-2000, 2000)))
+
+
 def _mode(rng: np.random.Generator) -> Rounding:
     return list(Rounding)[rng.integers(3)]
 
@@ -159,6 +165,9 @@ MOVES: dict[str, Callable[[Value, np.random.Generator], Value]] = {
     "saturate": lambda x, rng: (x - 5).where_nonnegative(7, x),
     "flatten": lambda x, rng: x.reshape((math.prod(x.shape),)),
     "permute": lambda x, rng: x.permute(tuple(rng.permutation(len(x.shape)).tolist())),
+    "take": _take,
+    "slice": lambda x, rng: x.take(0, tuple(range(0, x.shape[0], 2))),
+    "join": lambda x, rng: x.concatenate([x * 2, x], int(rng.integers(0, len(x.shape)))),
     "table": _table,
     "count": _count,
     "microscale": _microscale,
