@@ -12,15 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import event, given, settings
 from hypothesis import strategies as st
 
 from chop.errors import DataError, FormatError, VerifyError
+from chop.formats.base import Format
+from chop.formats.binary import Binary
 from chop.formats.fixed import Fixed
+from chop.formats.log import Log
+from chop.formats.minifloat_ieee import MinifloatIeee
+from chop.formats.mxint import MxInt
+from chop.formats.requantise import Kind, Source, requantiser_of
 from chop.formats.rounding import Ints, Rounding
+from chop.formats.scale import Scale
+from chop.formats.scaled import Scaled
+from chop.formats.ternary import Ternary
 from chop.integer.modules import Carrier, IntegerInput, IntegerNode
 from chop.integer.program import WHITELIST, Program, Step
 from chop.integer.record import Value, record
+from chop.integer.requantise import requantised
 from chop.integer.run import run
 from chop.integer.source import HELPERS, source_of
 
@@ -223,6 +233,48 @@ def test_a_shift_rounds_as_it_says(value: int, amount: int, rounding: Rounding) 
         program = record(lambda v: v[0].shift_right(amount, rounding), [((1,), *bounds)])
         for world, result in worlds(program, [np.array([[value]])]).items():
             assert result.item() == expected, world
+
+
+KINDS: tuple[Kind, ...] = ("shift", "multiply", "thresholds", "table")
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_a_requantiser_as_a_program_equals_its_own_definition(data: st.DataObject) -> None:
+    """`requantisers` computes on arrays, for the choice among them; the program is what runs."""
+    carrier = data.draw(st.builds(Fixed, st.integers(1, 40), st.integers(-30, 30), st.booleans()))
+    rounding = data.draw(st.sampled_from(list(Rounding)))
+    factors = st.floats(2.0**-10, 2.0**10, width=32)
+    target: Format = data.draw(
+        st.one_of(
+            st.builds(Fixed, st.integers(1, 40), st.integers(-30, 30), st.booleans()),
+            st.builds(lambda w, s: Scaled(w, (s,)), st.integers(1, 12), factors),
+            st.sampled_from(
+                (Binary((0.75,)), Ternary((0.3,)), Log(4, 3), MinifloatIeee(6, 3, 3, "none"))
+            ),
+            st.builds(MxInt, st.integers(2, 9), st.integers(1, 3), st.just(3), st.integers(1, 4)),
+        )
+    )
+    channels = data.draw(st.sampled_from((1, 1, 3)))
+    gains = data.draw(st.lists(factors, min_size=channels, max_size=channels))
+    scale = Scale.of(np.array(gains)) if data.draw(st.booleans()) else None
+    ends = data.draw(st.lists(st.integers(carrier.low, carrier.high), min_size=2, max_size=6))
+    source = Source(min(ends), max(ends), carrier, scale)
+    prefer = data.draw(st.sampled_from((None, *KINDS)))
+    try:
+        requantiser = requantiser_of(source, target, rounding, prefer)
+    except FormatError:
+        # None of that kind; what there is is tested by the formats' own tests.
+        return
+    # [N, 5, 3]: channels on the last axis.
+    x = np.resize(np.array(ends, np.int64), (len(ends), 5, 3))
+    program = record(lambda v: requantised(v[0], requantiser), [((5, 3), source.low, source.high)])
+    expected = requantiser.apply(x)
+    event(requantiser.kind)
+    low, high = program.bounds
+    assert low <= expected.min() <= expected.max() <= high
+    for world, result in worlds(program, [x]).items():
+        assert np.array_equal(result, expected), world
 
 
 def test_float64_is_refused_where_it_is_not_proven() -> None:

@@ -117,7 +117,7 @@ class _Writer:
         for node in self._graph.fx_graph.nodes:
             if node.op == "call_module":
                 lines += ["", f"# {self._comment(node)}", *self._lines(node)]
-        return lines
+        return lines[1:]
 
     def _lines(self, node: fx.Node) -> list[str]:
         module, result = module_of(self._graph, node), self._variables[node]

@@ -174,7 +174,7 @@ def _choose(node: fx.Node, program: Program, carrier: str) -> tuple[Carrier, str
             f"node '{node.name}': float64 does not carry it exactly: {obstacle}; "
             'use carrier = "auto" or "int64"'
         )
-    # Only products of matrices are faster in float64: PyTorch has no integer BLAS.
+    # Only products of matrices gain by float64: integers have no BLAS, and no product on a GPU.
     wanted = carrier == Carrier.FLOAT64 or (carrier == "auto" and program.multiplies_matrices)
     if wanted and not obstacle:
         return (
