@@ -16,7 +16,14 @@ from chop.errors import ShapeError
 from chop.formats.rounding import Ints
 from chop.ops.timing import Flow, serial
 
-__all__ = ["WindowOrder", "WindowShape", "least_depth", "windows_flow", "windows_of"]
+__all__ = [
+    "WindowOrder",
+    "WindowShape",
+    "cycles_per_frame",
+    "least_depth",
+    "windows_flow",
+    "windows_of",
+]
 
 Pair = tuple[int, int]
 # Later than any cycle: the deadline of a beat that nobody waits for.
@@ -102,10 +109,12 @@ class WindowShape:
             ((height, top, bottom), (width, left, right))
         ):
             room = length + before + after - dilation[axis] * (kernel[axis] - 1) - 1
-            count = room // stride[axis] + 1
-            if ceil_mode and room >= 0:
-                count = -(-room // stride[axis]) + 1
-                if (count - 1) * stride[axis] >= length + before:
+            # A stride below 1 is refused with the rest.
+            step = max(stride[axis], 1)
+            count = room // step + 1
+            if ceil_mode:
+                count = -(-room // step) + 1
+                if (count - 1) * step >= length + before:
                     count -= 1
             out.append(max(count, 0))
         places = (kernel, stride, dilation, (top, left))
@@ -197,15 +206,31 @@ def windows_of(
 # ---- When beats move ----
 
 
+def cycles_per_frame(shape: WindowShape, lanes: int, order: WindowOrder) -> int:
+    """Returns the interval of frames: the input beats or the steps of a frame, whichever is more.
+
+    In parallel, a row of windows takes a step for every column and channel beat, and for padding
+    only where more windows than columns want it: as many steps as windows or columns, where the
+    stride is 1 and padding at either side is not beyond the kernel.
+    """
+    beats = shape.beats(lanes)
+    if order is WindowOrder.PARALLEL:
+        places = _Positions.of(shape)
+        steps = shape.out[0] * (places.end - places.begin + 1 - places.merge) * beats
+    else:
+        steps = shape.out[0] * shape.out[1] * shape.kernel[0] * shape.kernel[1] * beats
+    return max(steps, shape.height * shape.width * beats)
+
+
 def windows_flow(
     valid: Ints, samples: int, shape: WindowShape, lanes: int, order: WindowOrder
 ) -> Flow:
     """Returns the movement of beats through chop_window, given when its input beats are valid.
 
     `valid` has samples * H * W * B cycles. Exact for a consumer that takes every beat at once.
-    `in_depth` is the least Depth with which no beat is taken later than it is valid (but for
-    `least_depth`), `patient_depth` one that gives the same output where the sender can wait: the
-    least one where V never moves back, as it does with padding of more than the kernel's reach.
+    `in_depth` is the least Depth with which no beat is taken later than it is valid, and no less
+    than `least_depth`. `patient_depth` is one that gives the same output where the sender can wait;
+    by taps or channels it is the least one, unless V moves back (padding beyond the kernel).
     """
     if order is WindowOrder.PARALLEL:
         run = _parallel(valid, samples, shape, lanes)
@@ -215,11 +240,11 @@ def windows_flow(
     beats = np.arange(1, len(valid) + 1, dtype=np.int64)
     # Beat k is needed by its deadline, and the ones after it a cycle each later.
     latest = np.minimum.accumulate((run.deadlines - beats)[::-1])[::-1] + beats
-    depths = [
+    depth, patient = (
         max(least, int((beats - run.free[np.searchsorted(run.freed, times)]).max()))
         for times in (valid, latest)
-    ]
-    return Flow((valid,), run.valid, *depths)
+    )
+    return Flow((valid,), run.valid, depth, min(depth, patient))
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -14,9 +14,10 @@
 // frames. Depth must be >= Reach, the distance from a window's first pixel to its last, in beats
 // (Parallel 1: to the last in the same column), and one pixel (Parallel 1: one beat).
 //
-// Latency 2: a beat accepted in cycle a that is the last a window needs is read in a + 1 and valid
-// in a + 2. y_valid_o and x_ready_o come from registers; y_ready_i enables the datapath and reaches
-// neither. No combinational path between the streams.
+// Latency 2: a beat accepted in cycle a may be read in a + 1, to be valid in a + 2. No beat of a
+// frame's windows leaves before a beat of the frame was accepted. y_valid_o and x_ready_o come from
+// registers; y_ready_i enables the datapath and reaches neither. No combinational path between the
+// streams.
 module chop_window #(
   parameter int unsigned ElementWidth   = 8,
   parameter int unsigned Channels       = 4,

@@ -1,19 +1,20 @@
 // The windows of chop_window, a whole window of Lanes channels a beat; parameters and timing there.
 //
-// Rows lie in banks, a row in the bank of its number modulo Banks through all frames. A *load* reads
-// one column beat, KernelHeight rows at once; a row of windows loads its columns in order. Loads
-// fill shift registers over the last columns, from which the window is read: newest tap at column p,
-// its *position*. A row of windows goes through positions Begin to End, Beats steps each, one step
-// per cycle; a position inside the frame loads its column, and every StrideWidth-th from First on
-// gives a window. The last Merge positions lie right of the frame: if by the first of their steps
-// all of it is stored, they load the first Merge columns of the next row of windows, which then
-// begins at position Merge; else they load nothing and the next row begins at Begin.
+// Rows lie in banks, a row in the bank of its number modulo Banks, through all frames. A *load*
+// reads one column beat, KernelHeight rows at once; a row of windows loads its columns in order.
+// Loads fill shift registers over the last columns, from which the window is read. Its last tap is
+// at the column *position*. A row of windows goes through positions Begin to End, Beats steps each,
+// one step per cycle: a position inside the frame loads its column; every StrideWidth-th one from
+// First on gives a window. The last Merge positions lie right of the frame. If by the first of
+// their steps all of it is stored, they load the first Merge columns of the next row of windows,
+// which then begins at position Merge; else they load nothing and it begins at Begin. With the
+// padding of a convolution that keeps the width, and stride 1, that makes Width positions a row.
 //
 // Beats are numbered through all frames. V is the beat that the next load's top tap would read in a
-// frame without edges (V stands still in rows of windows that begin below the frame). Beats before V
-// are free in the cycle after the load; a beat is accepted while fewer than V + Depth were. A load
-// waits until the beat of its lowest row inside the frame (the first, if all are above) is stored,
-// the first step of a row of windows for that of its first load, every step for the output.
+// frame without edges; it stands still in rows of windows that begin below the frame. Beats before
+// V are free in the cycle after the load; a beat is accepted while fewer than V + Depth were. A
+// load waits until the beat of its lowest row inside the frame (the first, if all are above) is
+// stored, the first step of a row of windows for that of its first load, every step for the output.
 module chop_window_parallel #(
   parameter int unsigned ElementWidth   = 8,
   parameter int unsigned Beats          = 2,
@@ -120,6 +121,8 @@ module chop_window_parallel #(
 
   if (OutHeight == 1) begin : gen_one_row
     assign top_q = TopWidth'(TopFirst);
+    logic unused;
+    assign unused = row_done;
   end else begin : gen_rows
     always_ff @(posedge clk_i) begin
       if (!rst_ni) top_q <= TopWidth'(TopFirst);
@@ -132,8 +135,10 @@ module chop_window_parallel #(
 
   for (genvar k = 0; k < KernelHeight; k = k + 1) begin : gen_row_inside
     localparam int Offset = k * DilationHeight;
-    assign row_inside[k] = (TopFirst + Offset >= 0 || top_q >= TopWidth'(0 - Offset))
-                        && (TopLast + Offset < InHeight || top_q < TopWidth'(InHeight - Offset));
+    localparam logic signed [TopWidth-1:0] Low  = TopWidth'(0 - Offset);
+    localparam logic signed [TopWidth-1:0] Stop = TopWidth'(InHeight - Offset);
+    assign row_inside[k] = (TopFirst + Offset >= 0 || top_q >= Low)
+                        && (TopLast + Offset < InHeight || top_q < Stop);
   end
   for (genvar k = 0; k < KernelWidth; k = k + 1) begin : gen_column_inside
     localparam int Low  = Span - k * DilationWidth - Begin;
@@ -172,8 +177,11 @@ module chop_window_parallel #(
     // Decided in the first step, kept in the others.
     logic start, enough, merging_q;
     assign start  = (position_q == PositionWidth'(End - Begin - Merge + 1)) && beat_first;
-    assign enough = available
-                 && (lead_q[LeadWidth-2:0] >= (LeadWidth - 1)'(Merge * int'(Beats) - 1));
+    if (Merge * Beats == 1) begin : gen_one
+      assign enough = available;
+    end else begin : gen_several
+      assign enough = available && lead_q[LeadWidth-2:0] >= (LeadWidth - 1)'(Merge * Beats - 1);
+    end
     assign merging = start ? enough : merging_q;
     always_ff @(posedge clk_i) begin
       if (!rst_ni) merging_q <= 1'b0;
@@ -181,8 +189,8 @@ module chop_window_parallel #(
     end
   end
 
-  // The row of windows that loads are at, and where the bottom tap is in the frame: in its first row
-  // until row Dry, down from there until before row Steady, then in the frame's last row.
+  // The row of windows that loads are at, and where its bottom tap counts as: the frame's first row
+  // up to row Dry, where it is until row Steady, from there on the frame's last row.
   localparam int unsigned Bottom = (PadTop + Height > Rows) ? PadTop + Height - Rows : 0;
   localparam int unsigned Steady =
       chop_pkg::min(OutHeight, chop_pkg::ceil_div(Bottom, StrideHeight));

@@ -39,15 +39,15 @@ module chop_window_serial #(
   output logic                 y_valid_o,
   input  logic                 y_ready_i
 );
-  // ---- Distances, in pixels and in beats. Differences may be negative: 32 bits, read as signed ----
+  // ---- Distances in beats; they may be negative: 32 bits, read as signed ----
 
   localparam int Reach  = ((KernelHeight - 1) * DilationHeight * Width
                           + (KernelWidth - 1) * DilationWidth) * Beats;
   localparam int Before = (PadTop * Width + PadLeft) * Beats;
   localparam int Frame  = Height * Width * Beats;
 
-  // From a step's beat to the next step's: in the innermost loop, the middle one, the outer one, and
-  // from a window's last beat to the next one's first, right, in the next row, in the next frame.
+  // From a step's beat to the next step's: in the inner loop, the middle one, the outer one, and
+  // from a window's last beat to the next one's first: right, in the next row, in the next frame.
   localparam int NextColumn = DilationWidth * Beats;
   localparam int NextRow    = (DilationHeight * Width - (KernelWidth - 1) * DilationWidth) * Beats;
   localparam int Back       = Beats - 1;
@@ -106,6 +106,8 @@ module chop_window_serial #(
   assign window_done = step && inner_last && middle_last && outer_last;
 
   // Row and column of the step's pixel. At the end of a window they tell which window it is.
+  localparam int InHeight    = Height;
+  localparam int InWidth     = Width;
   localparam int LastRow     = (KernelHeight - 1) * DilationHeight;
   localparam int LastColumn  = (KernelWidth - 1) * DilationWidth;
   localparam int RowEnd      = (OutHeight - 1) * StrideHeight + LastRow - PadTop;
@@ -114,10 +116,10 @@ module chop_window_serial #(
   localparam int FirstColumn = 0 - PadLeft;
   localparam int unsigned RowWidth = chop_pkg::max(
       chop_pkg::signed_width(64'(FirstRow)),
-      chop_pkg::signed_width(64'(RowEnd > int'(Height) ? RowEnd : int'(Height))));
+      chop_pkg::signed_width(64'(RowEnd > InHeight ? RowEnd : InHeight)));
   localparam int unsigned ColumnWidth = chop_pkg::max(
       chop_pkg::signed_width(64'(FirstColumn)),
-      chop_pkg::signed_width(64'(ColumnEnd > int'(Width) ? ColumnEnd : int'(Width))));
+      chop_pkg::signed_width(64'(ColumnEnd > InWidth ? ColumnEnd : InWidth)));
 
   logic signed [RowWidth-1:0]    row_q, row_move;
   logic signed [ColumnWidth-1:0] column_q, column_move;
@@ -160,11 +162,13 @@ module chop_window_serial #(
   end
 
   // Only those edges are watched that windows cross.
+  localparam logic signed [RowWidth-1:0]    RowLimit    = RowWidth'(InHeight);
+  localparam logic signed [ColumnWidth-1:0] ColumnLimit = ColumnWidth'(InWidth);
   logic outside;
   assign outside = (FirstRow < 0 && row_q[RowWidth-1])
-                || (RowEnd >= int'(Height) && row_q >= RowWidth'(int'(Height)))
+                || (RowEnd >= InHeight && row_q >= RowLimit)
                 || (FirstColumn < 0 && column_q[ColumnWidth-1])
-                || (ColumnEnd >= int'(Width) && column_q >= ColumnWidth'(int'(Width)));
+                || (ColumnEnd >= InWidth && column_q >= ColumnLimit);
 
   // A frame's first step counts its lead from the frame's first beat.
   logic fresh;
@@ -213,18 +217,20 @@ module chop_window_serial #(
   end
 
   // Less one, which a cycle without an accepted beat gives back.
-  localparam int RightStop = (Columns - 1) * StrideWidth + LastColumn - PadLeft;
-  localparam int RowStop   = (Rows - 1) * StrideHeight + LastRow - PadTop;
+  localparam logic signed [ColumnWidth-1:0] ColumnStop =
+      ColumnWidth'((Columns - 1) * StrideWidth + LastColumn - PadLeft);
+  localparam logic signed [RowWidth-1:0] RowStop =
+      RowWidth'((Rows - 1) * StrideHeight + LastRow - PadTop);
   always_comb begin
     room_move = '1;
     if (window_done) begin
       if (!right_last) begin
-        if ((Columns == OutWidth || column_q < ColumnWidth'(RightStop))
-            && (Rows == OutHeight || row_q <= RowWidth'(RowStop))) begin
+        if ((Columns == OutWidth || column_q < ColumnStop)
+            && (Rows == OutHeight || row_q <= RowStop)) begin
           room_move = RoomWidth'(FreeRight - 1);
         end
       end else if (!row_last) begin
-        if (Rows == OutHeight || row_q < RowWidth'(RowStop)) room_move = RoomWidth'(FreeRow - 1);
+        if (Rows == OutHeight || row_q < RowStop) room_move = RoomWidth'(FreeRow - 1);
       end else begin
         room_move = RoomWidth'(FreeFrame - 1);
       end
@@ -273,8 +279,11 @@ module chop_window_serial #(
   assign round   = {1'b0, read_q} + wrapped;
 
   always_ff @(posedge clk_i) begin
-    if (!rst_ni) read_q <= AddressWidth'(chop_pkg::modulo(0 - Before, Depth));
-    else if (step) read_q <= round[AddressWidth] ? ahead[AddressWidth-1:0] : round[AddressWidth-1:0];
+    if (!rst_ni) begin
+      read_q <= AddressWidth'(chop_pkg::modulo(0 - Before, Depth));
+    end else if (step) begin
+      read_q <= round[AddressWidth] ? ahead[AddressWidth-1:0] : round[AddressWidth-1:0];
+    end
   end
 
   chop_ram #(

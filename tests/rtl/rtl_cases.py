@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
-from tests.rtl import rtl_casts, rtl_layers, rtl_linear, rtl_streams
+from tests.rtl import rtl_casts, rtl_layers, rtl_linear, rtl_streams, rtl_windows
 
-CASES = (*rtl_streams.CASES, *rtl_linear.CASES, *rtl_layers.CASES, *rtl_casts.CASES)
+CASES = (
+    *rtl_streams.CASES,
+    *rtl_linear.CASES,
+    *rtl_layers.CASES,
+    *rtl_casts.CASES,
+    *rtl_windows.CASES,
+)

@@ -241,3 +241,61 @@ def window_case(
     x = Signal("x", lanes, element_width)
     y = Signal("y", lanes * taps if parallel else lanes, element_width)
     return Case(module, params, model, layer_ports(), (x,), (y,))
+
+
+@dataclass
+class Loop(Model):
+    """chop_loop: `step` moves it."""
+
+    count: int
+    index: int = 0
+
+    def cycle(self, inputs: Values) -> Expected:
+        out: Expected = {"first": self.index == 0, "last": self.index == self.count - 1}
+        self.index = (self.index + inputs["step"]) % self.count
+        return out
+
+
+def _loop(count: int) -> Case:
+    return Case(
+        "chop_loop",
+        {"Count": count},
+        lambda: Loop(count),
+        {"step_i": "step", "first_o": "first", "last_o": "last"},
+        randoms=(Signal("step"),),
+        wires=(Signal("first"), Signal("last")),
+    )
+
+
+_TAPS, _CHANNELS, _PARALLEL = WindowOrder.TAPS, WindowOrder.CHANNELS, WindowOrder.PARALLEL
+_SAME = WindowShape.of((4, 4, 5), (3, 3), padding=(1, 1, 1, 1))
+_POOL = WindowShape.of((2, 6, 7), (3, 2), (2, 2), ceil_mode=True)
+_HOLES = WindowShape.of((2, 7, 5), (2, 2), (3, 1), (2, 3), (1, 2, 2, 2))
+_FULL = WindowShape.of((2, 3, 3), (3, 3), padding=(2, 2, 2, 2))
+# Windows that hold no pixel on every side, and a frame of one pixel.
+_WIDE = WindowShape.of((1, 3, 4), (2, 1), (1, 2), padding=(3, 3, 2, 3))
+_POINT = WindowShape.of((2, 1, 1), (3, 3), padding=(1, 1, 1, 1))
+_LINE = WindowShape.of((2, 1, 9), (1, 3), (1, 2), padding=(0, 0, 1, 1))
+_TALL = WindowShape.of((2, 9, 1), (3, 1), (2, 1), padding=(1, 1, 0, 0))
+_PIXEL = WindowShape.of((2, 4, 5), (1, 1), (2, 3))
+
+CASES = (
+    *(_loop(count) for count in (1, 2, 5)),
+    window_case(_SAME, 2, _TAPS, pad=5),
+    window_case(_SAME, 2, _CHANNELS),
+    window_case(_SAME, 2, _PARALLEL, 21),
+    window_case(_POOL, 1, _TAPS),
+    window_case(_POOL, 2, _PARALLEL),
+    window_case(_HOLES, 1, _TAPS, 64),
+    window_case(_HOLES, 1, _PARALLEL, pad=5),
+    window_case(_FULL, 1, _CHANNELS),
+    window_case(_FULL, 2, _PARALLEL),
+    window_case(_WIDE, 1, _TAPS, inner=True),
+    window_case(_WIDE, 1, _PARALLEL, inner=True),
+    window_case(_POINT, 1, _TAPS),
+    window_case(_POINT, 2, _PARALLEL),
+    window_case(_LINE, 2, _PARALLEL, 3),
+    window_case(_TALL, 1, _PARALLEL),
+    window_case(_PIXEL, 2, _TAPS),
+    window_case(_PIXEL, 1, _PARALLEL),
+)

@@ -78,6 +78,13 @@ _RULES: tuple[tuple[str, Parameters, str], ...] = (
     ("chop_table_cast", {"InWidth": 17}, "InWidth at most 16"),
     ("chop_mxint_cast", {"BlockBeats": 0}, "Lanes, BlockBeats and RowBeats must be >= 1"),
     ("chop_mxint_cast", {"Rounding": 3}, "ExponentWidth >= 1, Rounding 0, 1 or 2"),
+    ("chop_loop", {"Count": 0}, "Count must be >= 1"),
+    ("chop_window", {"Channels": 5}, "Lanes must divide Channels"),
+    ("chop_window", {"StrideWidth": 0}, "strides and dilations must be >= 1"),
+    ("chop_window", {"OutWidth": 0}, "the kernel must not be larger than the padded frame"),
+    ("chop_window", {"ElementWidth": 65}, "ElementWidth must be in 1 to 64"),
+    ("chop_window", {"Depth": 29}, "Depth is too small for one window"),
+    ("chop_window", {"Parallel": 1, "ChannelOuter": 1}, "has no meaning with Parallel"),
 )
 
 

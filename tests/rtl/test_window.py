@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import random
-from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -21,7 +20,7 @@ from tests.rtl.rtl_windows import window_case
 pytestmark = pytest.mark.xdist_group("rtl_bench")
 
 SEED = int(os.environ.get("CHOP_TEST_SEED", "2026"))
-_RANDOM_SHAPES = 60
+_RANDOM_SHAPES = 50
 _WIDTH = 3
 
 
@@ -172,7 +171,7 @@ def test_windows_equal_the_reference(traces: list[Path]) -> None:
     assert frames > 10 * len(DESIGNS)
 
 
-def _unstalled(folder: Path, index: int) -> list[Mapping[str, int]]:
+def _unstalled(folder: Path, index: int) -> list[dict[str, int]]:
     """Returns the cycles of the first phase, from the first input beat on."""
     trace = list(read_trace(folder, index, CASES[index]))
     reset = next(k for k, values in enumerate(trace) if values["rst_ni"])
