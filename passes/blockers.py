@@ -100,6 +100,10 @@ class _Examiner:
         op = operator(common.operator)
         if all(t.exact for t in common.inputs) and common.output.exact:
             op.program(site_of(node))
+        elif not self._any_format and self._needs_format(node, common):
+            # Any format will do for its result, and it will get one.
+            self._unformatted.append(node.name)
+            self._assume(node)
         elif common.blocked:
             raise UnsupportedOpError(in_float(node))
         elif common.output.exact or (op.is_layout and not all(t.exact for t in common.inputs)):
@@ -110,6 +114,10 @@ class _Examiner:
         else:
             self._unformatted.append(node.name)
             self._try(node, common)
+
+    def _needs_format(self, node: fx.Node, common: CommonMeta) -> bool:
+        call = self._annotator.call(node)
+        return operator(common.operator).result_layer(call, common.inputs) is not None
 
     def _try(self, node: fx.Node, common: CommonMeta) -> None:
         """Examines a node in float as if its constants had formats."""

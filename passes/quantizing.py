@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast
 from chop.nn.layers import AccumulatorBias, QuantizedLayer
 from chop.nn.quantizer import Quantizer, Static
+from chop.nn.result import QuantizedResult, ResultLayer
 from chop.ops.annotate import Annotator, data_inputs, module_of, record
 from chop.ops.registry import operator
 from chop.passes.batches import batches_of
@@ -162,6 +163,11 @@ class _Quantizer:
             for source in data_inputs(node):
                 self._cast_input(node, source, plan)
         call = self._annotator.call(node)
+        inputs = [common_of(source).output for source in data_inputs(node)]
+        result = op.result_layer(call, inputs)
+        if result is not None:
+            self._format_result(node, op.name, result, plan)
+            return
         layer = op.layer(call)
         if layer is not None and not isinstance(call.module, Cast):
             self._replace_layer(node, op.name, layer, plan)
@@ -224,6 +230,26 @@ class _Quantizer:
         self._graph.model.add_submodule(target, module)
         (source,) = data_inputs(node)
         node.op, node.target, node.args, node.kwargs = "call_module", target, (source,), {}
+
+    def _format_result(self, node: fx.Node, name: str, layer: ResultLayer, plan: LayerPlan) -> None:
+        """Gives a node that is not exact without one the format of its result."""
+        tensor = plan.data_out
+        if tensor is None and plan.data_in is not None:
+            # As wide as what it reads; the range is its own.
+            options = replace(plan.data_in.options, frac_width=None, scale=None, exponent_bias=None)
+            tensor = replace(plan.data_in, options=options, signed="auto")
+        if tensor is None:
+            return
+        values, who = self._recorded(node), self._node(node)
+        format = self._data(tensor, "data_out", node, node)
+        quantizer = tensor.quantizer(values, format, "data", self._rounding, who)
+        alone = node.op == "call_module" and self._graph.readers(str(node.target)) == 1
+        target = str(node.target) if alone else self._graph.free_name(f"{node.name}_layer")
+        module = QuantizedResult(name, layer, quantizer).train(self._graph.model.training)
+        self._graph.model.add_submodule(target, module)
+        sources = tuple(data_inputs(node))
+        node.op, node.target, node.args, node.kwargs = "call_module", target, sources, {}
+        self._annotator.annotate(node)
 
     def _parameters(self, node: fx.Node, layer: nn.Module, plan: LayerPlan) -> dict[str, Quantizer]:
         found: dict[str, Quantizer] = {}

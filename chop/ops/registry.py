@@ -9,7 +9,9 @@ from torch import fx, nn
 
 from chop.errors import UnsupportedOpError, did_you_mean
 from chop.ir.capture import source_line
+from chop.ir.meta import common_of
 from chop.nn.layers import QuantizedLayer
+from chop.nn.result import QuantizedResult
 from chop.ops.add import ADD
 from chop.ops.base import Op
 from chop.ops.batch_norm import BATCH_NORM
@@ -23,9 +25,10 @@ from chop.ops.neg import NEG
 from chop.ops.relu import Relu
 from chop.ops.reshape import Reshape
 from chop.ops.sub import SUB
+from chop.ops.table import Table
 from chop.ops.tensor_add import TensorAdd
 
-__all__ = ["find", "operator", "operators"]
+__all__ = ["candidates", "find", "operator", "operators"]
 
 _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
@@ -40,6 +43,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Relu(),
     Reshape(),
     SUB,
+    Table(),
     TensorAdd(),
 )
 
@@ -58,18 +62,38 @@ def operator(name: str) -> Op[Any]:
     raise UnsupportedOpError(f"no operator '{name}'{did_you_mean(name, known)}")
 
 
+def candidates(node: fx.Node, module: nn.Module | None) -> tuple[Op[Any], ...]:
+    """Returns the operators that a node may call, whatever its operands are."""
+    name = getattr(module, "operator", None)
+    if isinstance(name, str):
+        return (operator(name),)
+    return _by_target().get(type(module) if module is not None else node.target, ())
+
+
 def find(node: fx.Node, module: nn.Module | None, arity: int) -> Op[Any]:
     """Returns the operator that a node calls on `arity` tensors that depend on the inputs.
 
     Raises UnsupportedOpError with the node, its source line and what to use instead.
     """
-    if isinstance(module, QuantizedLayer):
+    if isinstance(module, QuantizedLayer | QuantizedResult):
         return operator(module.operator)
     key: object = type(module) if module is not None else node.target
+    if module is None and arity == 1 and _leads_with_constant(node):
+        for op in _OPERATORS:
+            if key in op.reversed_targets:
+                return op
     for op in _by_target().get(key, ()):
         if op.arity == arity:
             return op
     raise _unsupported(node, key, arity)
+
+
+def _leads_with_constant(node: fx.Node) -> bool:
+    """Whether the first operand of a call is a number, or computed from parameters only."""
+    first = node.args[0] if node.args else None
+    if isinstance(first, fx.Node):
+        return common_of(first).operator == "constant"
+    return isinstance(first, int | float)
 
 
 @cache

@@ -108,6 +108,7 @@ def _add(
 
 def _layer(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     kinds = (_linear, _linear, _linear, _activation, _constant, _constant, _layout, _norm, _cast)
+    kinds += (_function,)
     return rng.choice(kinds)(rng, shape)
 
 
@@ -122,6 +123,15 @@ def _activation(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]
             nn.LeakyReLU(2.0 ** -rng.randint(1, 4)),
             lambda x: x.clamp(min=-1),
             lambda x: torch.clamp(x, max=1.0),
+        )
+    )
+
+
+def _function(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    return rng.choice(
+        (
+            *(torch.sigmoid, nn.Tanh(), functional.silu, nn.GELU(), functional.hardswish),
+            *(nn.Softplus(), torch.abs, lambda x: x**2, lambda x: 1.0 / (x.abs() + 0.5)),
         )
     )
 

@@ -40,6 +40,18 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "Cast": (Fixed(5, 2),),
     "cast_to_fixed": (8, 4),
 }
+_ARGUMENTS |= {
+    **dict.fromkeys(("pow", "pow_", "ipow"), (3,)),
+    **dict.fromkeys(("threshold", "threshold_", "_threshold", "Threshold"), (0.5, 0.25)),
+}
+# Where a function is defined, or not too steep to be told from another by ten bits.
+_DOMAINS: dict[str, tuple[float, float]] = {
+    **dict.fromkeys(("log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal"), (0.25, 7.5)),
+    **dict.fromkeys(("asin", "acos"), (-1.0, 1.0)),
+    **dict.fromkeys(("atanh", "tan"), (-0.75, 0.75)),
+    **dict.fromkeys(("acosh",), (1.0, 7.5)),
+    **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh", "pow", "ipow", "square"), (-2.5, 2.5)),
+}
 _SHAPES: dict[str, tuple[int, ...]] = {"BatchNorm2d": (_FEATURES, 2, 2)}
 SPELLINGS = [(op, target) for op in operators() for target in op.targets]
 
@@ -63,6 +75,7 @@ class _Spelled(nn.Module):
     def __init__(self, target: object) -> None:
         super().__init__()
         self.arguments = _ARGUMENTS.get(_name(target), ())
+        self.domain = _DOMAINS.get(_name(target).removesuffix("_"))
         self.target: Callable[..., torch.Tensor]
         if isinstance(target, str):
             self.target = lambda x, *rest: getattr(x, target)(*rest)
@@ -73,6 +86,8 @@ class _Spelled(nn.Module):
             self.target = target  # type: ignore[assignment]
 
     def forward(self, a: torch.Tensor) -> torch.Tensor:
+        # In place or not, on a tensor that nobody else reads.
+        a = a if self.domain is None else torch.clamp(a, *self.domain)
         return self.target(a, *self.arguments)
 
 
@@ -88,6 +103,9 @@ def test_spelling_is_read_and_computed(op: Op[Any], target: object, seed: int) -
     model = (_SpelledTwo if op.arity == 2 else _Spelled)(target).eval()
     shape = _SHAPES.get(_name(target), (_FEATURES,))
     inputs = example_batch(random.Random(seed), [shape] * op.arity, 9)
+    if op.name == "table":
+        # On levels of data_in: some functions jump.
+        inputs = tuple(torch.round(x * 64) / 64 for x in inputs)
     kept = [x.clone() for x in inputs]
     graph = annotated(model, inputs)
     assert all(torch.equal(x, k) for x, k in zip(inputs, kept, strict=True))

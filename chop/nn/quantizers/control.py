@@ -12,6 +12,7 @@ from torch import fx, nn
 from chop.nn.fake_quantize import Cast
 from chop.nn.layers import QuantizedLayer
 from chop.nn.quantizer import Moment, Place, Quantizer, Tuning
+from chop.nn.result import QuantizedResult
 
 __all__ = [
     "Driven",
@@ -91,7 +92,7 @@ def _holders(model: nn.Module) -> list[nn.Module]:
     """Returns the modules that own quantisers, each once."""
     found: dict[int, nn.Module] = {}
     for module in _in_order(model):
-        if isinstance(module, Cast | QuantizedLayer):
+        if isinstance(module, Cast | QuantizedLayer | QuantizedResult):
             found.setdefault(id(module), module)
     return list(found.values())
 
@@ -109,6 +110,9 @@ def _in_order(model: nn.Module) -> Iterator[nn.Module]:
 def _pairs(module: nn.Module) -> Iterator[Driven]:
     if isinstance(module, Cast):
         yield module.quantizer, None
+    elif isinstance(module, QuantizedResult):
+        if module.quantizer is not None:
+            yield module.quantizer, None
     elif isinstance(module, QuantizedLayer):
         for name in module.quantizers:
             yield module.quantizer(name), getattr(module.layer, name)

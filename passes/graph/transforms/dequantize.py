@@ -8,6 +8,7 @@ from chop.ir.graph import MaseGraph
 from chop.ir.meta import KEY, NodeMeta
 from chop.nn.fake_quantize import Cast
 from chop.nn.layers import QuantizedLayer
+from chop.nn.result import QuantizedResult
 from chop.nn.rewritten import restore_constants
 from chop.ops.annotate import Annotator, module_of
 
@@ -24,7 +25,7 @@ def take_back_formats(graph: MaseGraph) -> None:
         module = module_of(graph, node)
         if isinstance(module, Cast) and module.inserted:
             inserted.append(node)
-        elif isinstance(module, QuantizedLayer):
+        elif isinstance(module, QuantizedLayer | QuantizedResult):
             quantised.append(node)
     if not inserted and not quantised:
         return
@@ -38,6 +39,8 @@ def take_back_formats(graph: MaseGraph) -> None:
             # The float layer keeps its wrapper: it need not be a module that torch knows.
             float_layer = QuantizedLayer(layer.operator, layer.layer, {}, layer.rounding)
             graph.model.add_submodule(target, float_layer)
+        elif isinstance(layer, QuantizedResult):
+            graph.model.add_submodule(target, QuantizedResult(layer.operator, layer.layer))
     graph.model.delete_all_unused_submodules()
     _renew(graph)
     annotator = Annotator(graph, graph.example_inputs)
