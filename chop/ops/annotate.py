@@ -19,11 +19,10 @@ from chop.integer.modules import holds_integers
 from chop.ir.capture import evaluating, source_line
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of, update
-from chop.ir.tensor_type import Layout, Parameter, TensorType, channels_last
+from chop.ir.tensor_type import Parameter, TensorType
 from chop.nn.layers import QuantizedLayer
 from chop.nn.result import QuantizedResult
 from chop.ops.base import Call, Op, Site
-from chop.ops.orders import wanted_layout
 from chop.ops.registry import find, operator
 
 __all__ = [
@@ -43,7 +42,7 @@ class _Recorder(fx.Interpreter):
     """Runs a graph and keeps the value of every node."""
 
     def __init__(self, module: fx.GraphModule) -> None:
-        if False:
+        if holds_integers(module):
             raise PassOrderError(
                 "the graph holds integers only, since fake_to_true: it takes no real values; "
                 "use the fake-quantised graph that it was made from"
@@ -121,8 +120,6 @@ class Annotator:
         attributes = op.read(call)
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
-        if op.gives_any_order:
-            exact = replace(exact, layout=self._wanted_layout(node, None))
         parameters, blocked = _parameters(op, call, module)
         if parameters is None or not all(t.exact for t in inputs):
             output = op.infer_float(attributes, exact)
@@ -162,14 +159,9 @@ class Annotator:
         if source is not None:
             same = TensorType(source.shape).elements == TensorType(shape).elements
             return TensorType(shape, layout=source.layout if same else None)
-        usual = channels_last(shape) if len(shape) == 3 else None
-        return TensorType(shape, layout=self._wanted_layout(node, usual))
-
-    def _wanted_layout(self, node: fx.Node, otherwise: Layout) -> Layout:
-        def module_at(user: fx.Node) -> nn.Module | None:
-            return module_of(self._graph, user)
-
-        return wanted_layout(node, self.values, module_at, otherwise)
+        # A port's stream has channels innermost; with one channel that is the row-major order.
+        c, h, w = shape if len(shape) == 3 else (1, 1, 1)
+        return TensorType(shape, layout=(c, h, w) if c > 1 else None)
 
 
 def call_of(graph: MaseGraph, node: fx.Node, values: Mapping[fx.Node, Any]) -> Call:

@@ -28,7 +28,7 @@ from chop.ops.sub import SUB
 from chop.ops.table import Table
 from chop.ops.tensor_add import TensorAdd
 
-__all__ = ["candidates", "find", "operator", "operators"]
+__all__ = ["find", "operator", "operators"]
 
 _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
@@ -60,14 +60,6 @@ def operator(name: str) -> Op[Any]:
             return op
     known = (op.name for op in _OPERATORS)
     raise UnsupportedOpError(f"no operator '{name}'{did_you_mean(name, known)}")
-
-
-def candidates(node: fx.Node, module: nn.Module | None) -> tuple[Op[Any], ...]:
-    """Returns the operators that a node may call, whatever its operands are."""
-    name = getattr(module, "operator", None)
-    if isinstance(name, str):
-        return (operator(name),)
-    return _by_target().get(type(module) if module is not None else node.target, ())
 
 
 def find(node: fx.Node, module: nn.Module | None, arity: int) -> Op[Any]:
