@@ -1,5 +1,5 @@
-// Integers to MXINT: blocks of BlockBeats beats (the last of a row of RowBeats may be shorter) share
-// an exponent. y is {exponent, mantissa} per element, with
+// Integers to MXINT: blocks of BlockBeats beats share an exponent (the last block of a row of
+// RowBeats may be shorter). y is {exponent, mantissa} per element, with
 //   exponent = the bits of the block's largest |x| less Base, within 0..2^ExponentWidth-1, 0 for 0
 //   mantissa = saturate(round(x * 2^(OutWidth - 1 - Base - exponent))) in +-(2^(OutWidth-1) - 1)
 // Rounding as chop_round_saturate. A block waits for its last beat: accepted in cycle a, that makes

@@ -205,9 +205,9 @@ def test_one_bit_of_offset_too_many_is_not_exact() -> None:
     (m,), s = found.multipliers, found.shift
     (least,) = found.offsets
     (most,) = found.offsets
-    while is_exact(line, span, m, least - 1, s):
+    while is_exact(line, span, m, least - 1, s) and most - least < 1 << s:
         least -= 1
-    while is_exact(line, span, m, most + 1, s):
+    while is_exact(line, span, m, most + 1, s) and most - least < 1 << s:
         most += 1
     assert most - least < 1 << s
     for offset, right in ((least - 1, False), (least, True), (most, True), (most + 1, False)):
