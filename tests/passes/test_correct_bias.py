@@ -14,6 +14,8 @@ from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import common_of
+from chop.nn.layers import QuantizedLayer
+from chop.nn.rewritten import restore_constants, rewrite_constant
 from chop.ops.annotate import record, run_in_integers
 from chop.passes.graph.analysis import verify_metadata_analysis_pass
 from chop.passes.graph.transforms import (
@@ -21,7 +23,7 @@ from chop.passes.graph.transforms import (
     float_to_fake_transform_pass,
     quantize_transform_pass,
 )
-from tests.passes.networks import Branches, annotated, batch, branches, chain, seeded
+from tests.passes.networks import annotated, batch, branches, chain
 
 # What sums of a few hundred float64 values are off by.
 TINY = 1e-12
@@ -172,7 +174,6 @@ def test_what_cannot_be_corrected_is_named() -> None:
     }
     shared = "the layer's parameters are used at another place too"
     assert (found["b"], found["b_1"], found["a"]) == (shared, shared, "")
-    assert isinstance(seeded(Branches), Branches)
 
 
 def test_a_float_graph_is_refused() -> None:
@@ -181,3 +182,18 @@ def test_a_float_graph_is_refused() -> None:
     assert str(caught.value) == (
         "pass 'correct_bias': the graph has no quantised layer; run quantize or float_to_fake first"
     )
+
+
+def test_rewriting_twice_keeps_the_first_values() -> None:
+    layer = QuantizedLayer("linear", nn.Linear(3, 2), {"weight": Fixed(8, 4)})
+    first = layer.layer.get_parameter("weight").detach().clone()
+    for value in (1.0, 2.0):
+        rewrite_constant(layer, "weight", torch.full((2, 3), value))
+    restore_constants(layer)
+    assert torch.equal(layer.layer.get_parameter("weight"), first)
+    assert list(layer.state_dict()) == ["layer.weight", "layer.bias"]
+    # Nothing is left to restore.
+    with torch.no_grad():
+        layer.layer.get_parameter("weight").fill_(5.0)
+    restore_constants(layer)
+    assert bool((layer.layer.get_parameter("weight") == 5.0).all())
