@@ -168,10 +168,24 @@ class WindowShape:
 def least_depth(shape: WindowShape, lanes: int, order: WindowOrder) -> int:
     """Returns the least Depth, in beats, that chop_window accepts."""
     beats = shape.beats(lanes)
-    rows, columns = shape.reach
+    (rows, columns), (top, left) = shape.reach, shape.padding
     if order is WindowOrder.PARALLEL:
-        return rows * shape.width * beats + 1
-    return (rows * shape.width + columns + 1) * beats
+        return max(rows, top) * shape.width * beats + 1
+    # The first window begins before the frame, whose first beat its first step waits for.
+    reach, before = rows * shape.width + columns, top * shape.width + left
+    return max((reach + 1) * beats, before * beats + 1)
+
+
+def least_cycles(shape: WindowShape, lanes: int, order: WindowOrder) -> int:
+    """Returns the cycles of a frame in chop_window where it never waits."""
+    beats = shape.beats(lanes)
+    taken = shape.height * shape.width * beats
+    if order is WindowOrder.PARALLEL:
+        places = _Positions.of(shape)
+        row = places.end - places.begin + 1 - places.merge
+        return max(taken, shape.out[0] * row * beats)
+    taps = shape.kernel[0] * shape.kernel[1]
+    return max(taken, shape.out[0] * shape.out[1] * taps * beats)
 
 
 # ---- What the windows hold ----
@@ -365,7 +379,9 @@ def _parallel(valid: Ints, samples: int, shape: WindowShape, lanes: int) -> _Run
     row_beats = shape.width * beats
     period, loads = shape.height * row_beats, places.columns * beats
     rows = np.arange(shape.out[0], dtype=np.int64)
-    bottom = rows * shape.stride[0] - shape.padding[0] + shape.reach[0]
+    # Windows that begin below the frame wait for nothing new.
+    moving = np.minimum(rows, shape.moving[0] - 1)
+    bottom = moving * shape.stride[0] - shape.padding[0] + shape.reach[0]
     bottoms = _through(np.clip(bottom, 0, shape.height - 1) * row_beats, samples, period)
     positions = np.repeat(np.arange(places.begin, places.end + 1), beats)
     gives = (positions >= places.first) & ((positions - places.first) % shape.stride[1] == 0)

@@ -11,8 +11,8 @@
 //   Parallel 1: a beat is Lanes channels of the whole window, element (kh, kw, lane); channel beats
 //     follow each other: Channels/Lanes cycles a window. Depth is rounded up to whole rows.
 // The next frame loads while the last windows of this one are read; no cycle is lost between
-// frames. Depth must be >= Reach, the distance from a window's first pixel to its last, in beats
-// (Parallel 1: to the last in the same column), and one pixel (Parallel 1: one beat).
+// frames. Depth must hold what lies between a window's first pixel and its last (Parallel 1: the
+// last of the first column), and between the first window's first pixel and the frame's.
 //
 // Latency 2: a beat accepted in cycle a may be read in a + 1, to be valid in a + 2. No beat of a
 // frame's windows leaves before a beat of the frame was accepted. y_valid_o and x_ready_o come from
@@ -63,11 +63,14 @@ module chop_window #(
     $error("chop_window: ElementWidth must be in 1 to 64");
   end
 
-  // Beats from a window's first pixel to its last row, and within a row.
   localparam int unsigned Beats       = Channels / Lanes;
-  localparam int unsigned RowReach    = (KernelHeight - 1) * DilationHeight * Width * Beats;
-  localparam int unsigned ColumnReach = (KernelWidth - 1) * DilationWidth * Beats;
-  if (Depth < (Parallel ? RowReach + 1 : RowReach + ColumnReach + Beats)) begin : gen_check_depth
+  localparam int unsigned RowReach    = (KernelHeight - 1) * DilationHeight;
+  localparam int unsigned ColumnReach = (KernelWidth - 1) * DilationWidth;
+  localparam int unsigned LeastDepth  =
+      Parallel ? chop_pkg::max(RowReach, PadTop) * Width * Beats + 1
+               : chop_pkg::max((RowReach * Width + ColumnReach + 1) * Beats,
+                               (PadTop * Width + PadLeft) * Beats + 1);
+  if (Depth < LeastDepth) begin : gen_check_depth
     $error("chop_window: Depth is too small for one window");
   end
 

@@ -190,20 +190,20 @@ module chop_window_parallel #(
   end
 
   // The row of windows that loads are at, and where its bottom tap counts as: the frame's first row
-  // up to row Dry, where it is until row Steady, from there on the frame's last row.
+  // up to row Dry, where it is until row Steady, then the frame's last row; it stays from row Moving
+  // on, where windows begin below the frame.
   localparam int unsigned Bottom = (PadTop + Height > Rows) ? PadTop + Height - Rows : 0;
-  localparam int unsigned Steady =
-      chop_pkg::min(OutHeight, chop_pkg::ceil_div(Bottom, StrideHeight));
+  localparam int unsigned Above  = (PadTop > Rows) ? PadTop - Rows : 0;
   localparam int unsigned Moving =
       chop_pkg::min(OutHeight, chop_pkg::ceil_div(Height + PadTop, StrideHeight));
-  localparam int unsigned Above = (PadTop > Rows) ? PadTop - Rows : 0;
-  localparam int unsigned Dry = chop_pkg::min(OutHeight, chop_pkg::ceil_div(Above, StrideHeight));
+  localparam int unsigned Steady = chop_pkg::min(Moving, chop_pkg::ceil_div(Bottom, StrideHeight));
+  localparam int unsigned Dry    = chop_pkg::min(Moving, chop_pkg::ceil_div(Above, StrideHeight));
   localparam int BottomDry   = (Dry < Steady) ? Rows - PadTop + Dry * StrideHeight : InHeight - 1;
   localparam int BottomKept  = (Steady > 0) ? Rows - PadTop + (Steady - 1) * StrideHeight
                                             : InHeight - 1;
   localparam int BottomFirst = (Dry > 0) ? 0 : BottomDry;
-  localparam int BottomLast  = (Dry == OutHeight) ? 0
-                             : (Steady < OutHeight) ? InHeight - 1 : BottomKept;
+  localparam int BottomLast  = (Dry == Moving) ? 0
+                             : (Steady < Moving) ? InHeight - 1 : BottomKept;
   localparam int FromDry     = BottomDry * RowBeats - (LoadBeats - 1);
   localparam int NewLeadRow  = StrideHeight * RowBeats - (LoadBeats - 1);
   localparam int ToBottom    = (InHeight - 1 - BottomKept) * RowBeats - (LoadBeats - 1);
@@ -236,11 +236,11 @@ module chop_window_parallel #(
     if (!loaded) lead_move = '0;
     else if (!load_last) lead_move = '1;
     else if (frame_last) lead_move = LeadWidth'(0 - NewLeadFrame);
-    else if (32'(out_row_q) + 2 <= Dry) lead_move = LeadWidth'(0 - AtBottom);
-    else if (32'(out_row_q) + 1 == Dry) lead_move = LeadWidth'(0 - FromDry);
-    else if (Steady == OutHeight || 32'(out_row_q) + 2 <= Steady) begin
-      lead_move = LeadWidth'(0 - NewLeadRow);
-    end else if (32'(out_row_q) + 1 == Steady) lead_move = LeadWidth'(0 - ToBottom);
+    else if (32'(out_row_q) + 2 <= Dry || 32'(out_row_q) + 1 >= Moving) begin
+      lead_move = LeadWidth'(0 - AtBottom);
+    end else if (32'(out_row_q) + 1 == Dry) lead_move = LeadWidth'(0 - FromDry);
+    else if (32'(out_row_q) + 2 <= Steady) lead_move = LeadWidth'(0 - NewLeadRow);
+    else if (32'(out_row_q) + 1 == Steady) lead_move = LeadWidth'(0 - ToBottom);
     else lead_move = LeadWidth'(0 - AtBottom);
 
     // Less one, which a cycle without an accepted beat gives back.

@@ -161,7 +161,8 @@ class ParallelWindow(_Window):
 
     def _waits_for(self, row: int, load: int) -> int:
         frame, out_row = divmod(row, self.shape.out[0])
-        bottom = self.corner((out_row, 0))[0] + self.shape.reach[0]
+        tops = [self.corner((r, 0))[0] for r in range(out_row + 1)]
+        bottom = max(top for top in tops if top < self.shape.height) + self.shape.reach[0]
         return self.number(frame, max(0, min(bottom, self.shape.height - 1)), 0) + load
 
     def advance(self, stored: int) -> Beat | None:

@@ -20,7 +20,7 @@ from tests.rtl.rtl_windows import window_case
 pytestmark = pytest.mark.xdist_group("rtl_bench")
 
 SEED = int(os.environ.get("CHOP_TEST_SEED", "2026"))
-_RANDOM_SHAPES = 50
+_RANDOM_SHAPES = 36
 _WIDTH = 3
 
 

@@ -108,6 +108,16 @@ def test_the_flow_is_what_the_model_does(
         assert _simulated(case, valid, flow.in_depth - 1)[0] != valid
 
 
+@settings(deadline=None, max_examples=100)
+@given(cases())
+def test_the_least_depth_never_blocks(case: tuple[WindowShape, int, WindowOrder, int]) -> None:
+    shape, lanes, order, samples = case
+    valid = list(range(samples * shape.height * shape.width * shape.beats(lanes)))
+    given = _simulated(case, valid, least_depth(shape, lanes, order))[1]
+    windows = shape.out[0] * shape.out[1]
+    assert len(given) == samples * windows * _beats_a_window(shape, lanes, order)
+
+
 def _moves_back(shape: WindowShape) -> bool:
     """Returns whether V ever does: where padding exceeds the kernel's reach."""
     rows, columns = shape.moving
