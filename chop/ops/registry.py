@@ -22,6 +22,7 @@ from chop.ops.leaky_relu import LeakyRelu
 from chop.ops.linear import Linear
 from chop.ops.mul import MUL
 from chop.ops.neg import NEG
+from chop.ops.prelu import Prelu
 from chop.ops.relu import Relu
 from chop.ops.reshape import Reshape
 from chop.ops.sub import SUB
@@ -40,6 +41,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Linear(),
     MUL,
     NEG,
+    Prelu(),
     Relu(),
     Reshape(),
     SUB,

@@ -120,6 +120,7 @@ def _activation(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]
     return rng.choice(
         (
             *(torch.relu, functional.relu6, nn.ReLU(), nn.Hardtanh(-1, 2)),
+            *(nn.PReLU(), nn.PReLU(shape[0])),
             nn.LeakyReLU(2.0 ** -rng.randint(1, 4)),
             lambda x: x.clamp(min=-1),
             lambda x: torch.clamp(x, max=1.0),

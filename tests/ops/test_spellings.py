@@ -42,6 +42,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
 }
 _ARGUMENTS |= {
     **dict.fromkeys(("pow", "pow_", "ipow"), (3,)),
+    "prelu": (torch.tensor([0.25]),),
     **dict.fromkeys(("threshold", "threshold_", "_threshold", "Threshold"), (0.5, 0.25)),
 }
 # Where a function is defined, or not too steep to be told from another by ten bits.

@@ -109,6 +109,24 @@ def _affine(
     )
 
 
+def _prelu(cast: Cast, lanes: int, channels: int, slope_shift: int, width: int = 4) -> Case:
+    weight = [element(width, True) for _ in range(channels)]
+    words = [pack(weight[k * lanes :][:lanes], width) for k in range(channels // lanes)]
+    file, roms = rom_file("w", words, lanes * width)
+
+    def function(position: int, beat: Beat) -> Beat:
+        elements = split(beat, lanes, cast.in_width, cast.in_signed)
+        own = weight[position * lanes :][:lanes]
+        exact = [v << slope_shift if v >= 0 else v * w for v, w in zip(elements, own, strict=True)]
+        return pack([cast.finish(v) for v in exact], cast.out_width)
+
+    x, y = Signal("x", lanes, cast.in_width), Signal("y", lanes, cast.out_width)
+    own = {"Channels": channels, "WeightWidth": width, "SlopeShift": slope_shift}
+    params = {"Lanes": lanes, **cast.parameters(), **own, "WeightFile": file}
+    model = lambda: Elastic(function, channels // lanes)  # noqa: E731
+    return Case("chop_prelu", params, model, layer_ports(), (x,), (y,), roms=roms)
+
+
 def _add(
     a: tuple[int, bool, int],
     b: tuple[int, bool, int],
@@ -183,6 +201,9 @@ CASES = (
     _affine(Cast(6, False, 8, True, left=1), 2, 6, has_weight=False, shift=2),
     _affine(Cast(6, False, 8, True), 2, 2, has_weight=False, has_bias=False),
     _affine(Cast(4, True, 12, True), 2, 4, bias_width=14),
+    _prelu(Cast(6, True, 8, True, 2), 2, 6, 3),
+    _prelu(Cast(5, True, 9, False, 1, 0, 2), 2, 2, 6, 3),
+    _prelu(Cast(5, False, 8, True, left=1), 1, 3, 0),
     _add((5, True, 0), (5, True, 0), (6, True)),
     _add((5, True, 2), (6, False, 0), (6, True), right=2),
     _add((5, False, 0), (4, True, 3), (6, False), negate=True, right=1, rounding=2),
