@@ -123,6 +123,10 @@ class _Examiner:
         """Examines a node in float as if its constants had formats."""
         op = operator(common.operator)
         call = self._annotator.call(node)
+        if op.result_layer(call, common.inputs) is not None:
+            # Its result will have a format of its own, which decides about its table.
+            self._assume(node)
+            return
         parameters = _trial_parameters(op.layer(call))
         shape = common.output
         site: Site[Any] = Site(

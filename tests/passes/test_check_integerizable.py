@@ -30,13 +30,12 @@ class Blocked(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.first, self.last = nn.Linear(6, 4), nn.Linear(4, 4)
-        self.curve = nn.Sigmoid()
         self.leaky = nn.LeakyReLU(0.3)
         self.norm = nn.BatchNorm1d(4, track_running_stats=False)
         self.offset = nn.Parameter(torch.ones(4))
 
     def forward(self, x: torch.Tensor, unread: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        y = self.curve(self.first(x))
+        y = torch.cumsum(self.first(x), 1)
         y = self.norm(self.last(y))
         y = torch.softmax(self.leaky(y), -1)
         return y.clamp(-0.3, 1), y * y, self.offset * 2
@@ -56,7 +55,7 @@ def unannotated() -> MaseGraph:
 INPUTS = {"x": batch(5, 6), "unread": batch(5, 2)}
 EXPECTED = [
     ("unread", "input", ""),
-    ("curve", "Sigmoid", "self.curve("),
+    ("cumsum", "cumsum", "torch.cumsum("),
     ("norm", "BatchNorm1d", "self.norm("),
     ("leaky", "LeakyReLU", "torch.softmax("),
     ("softmax", "softmax", "torch.softmax("),
@@ -83,7 +82,7 @@ def test_every_blocker_of_an_untrained_network_is_listed() -> None:
         "use running statistics (track_running_stats=True, training=False)"
     )
     assert by_node["leaky"]["remedy"] == "use 0.25"
-    assert by_node["curve"]["reason"] == "'Sigmoid' is not a chop operator"
+    assert by_node["cumsum"]["reason"] == "'cumsum' is not a chop operator"
     assert by_node["output"]["reason"].endswith("does not depend on the inputs")
 
 
@@ -119,6 +118,15 @@ def test_a_float_network_that_can_be_quantised(make: Any, capsys: Any) -> None:
     assert capsys.readouterr().out == (
         f"integerizable: no blocker; {count} nodes need number formats\n"
     )
+
+
+def test_a_function_that_needs_a_format_of_its_own_is_no_blocker() -> None:
+    model = nn.Sequential(nn.Linear(4, 3), nn.Sigmoid(), nn.Linear(3, 2), nn.LogSoftmax(-1))
+    graph = init_metadata_analysis_pass(MaseGraph(model))
+    arguments = {"dummy_in": {"input": batch(4, 4)}}
+    found = check_integerizable_analysis_pass(graph, arguments).info["check_integerizable"]
+    assert [b["node"] for b in found["blockers"]] == ["logsoftmax_3"]
+    assert found["unformatted"] == ["linear_0", "sigmoid_1", "linear_2"]
 
 
 def test_a_quantised_and_a_true_network_have_no_blocker() -> None:
@@ -180,7 +188,7 @@ def test_a_scale_per_channel_that_cannot_leave_a_sum_is_a_blocker() -> None:
 
 
 def test_the_checks_and_the_conversion_agree() -> None:
-    graph = init_metadata_analysis_pass(MaseGraph(nn.Sequential(nn.Linear(4, 3), nn.Tanh())))
+    graph = init_metadata_analysis_pass(MaseGraph(nn.Sequential(nn.Linear(4, 3), nn.LogSoftmax(-1))))
     x = {"input": batch(4, 4)}
     found = check_integerizable_analysis_pass(graph, {"dummy_in": x}).info["check_integerizable"]
     (blocker,) = found["blockers"]
