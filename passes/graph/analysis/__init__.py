@@ -11,6 +11,7 @@ from chop.passes.graph.analysis.init_metadata import init_metadata_analysis_pass
 from chop.passes.graph.analysis.plot import plot_graph_analysis_pass
 from chop.passes.graph.analysis.profile import profile_statistics_analysis_pass
 from chop.passes.graph.analysis.report import report_graph_analysis_pass
+from chop.passes.graph.analysis.report_numbers import report_numbers_analysis_pass
 from chop.passes.graph.analysis.verify import verify_metadata_analysis_pass
 
 __all__ = [
@@ -23,5 +24,6 @@ __all__ = [
     "plot_graph_analysis_pass",
     "profile_statistics_analysis_pass",
     "report_graph_analysis_pass",
+    "report_numbers_analysis_pass",
     "verify_metadata_analysis_pass",
 ]
