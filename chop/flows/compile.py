@@ -17,6 +17,7 @@ from chop.config.load import load_config
 from chop.config.schema import Config
 from chop.errors import ConfigError, ShapeError
 from chop.formats.rounding import Floats, Ints
+from chop.integer.modules import holds_integers
 from chop.ir.graph import MaseGraph
 from chop.ir.manifest import Manifest, StreamEntry
 from chop.ir.serialize import load_graph, save_graph
@@ -92,12 +93,21 @@ class Simulation:
 
 
 class Accelerator:
-    """A compiled design: the quantised graph, the emitted folder and its manifest."""
+    """A compiled design: the quantised graph, the emitted folder and its manifest.
+
+    `fake_graph` is the fake-quantised graph: the one that takes real values where `graph` holds
+    integers only (fake_to_true). A folder does not keep it: None where it was loaded from one.
+    """
 
     def __init__(
-        self, graph: MaseGraph, directory: Path, scratch: tempfile.TemporaryDirectory[str] | None
+        self,
+        graph: MaseGraph,
+        directory: Path,
+        scratch: tempfile.TemporaryDirectory[str] | None,
+        fake_graph: MaseGraph | None = None,
     ) -> None:
         self.graph = graph
+        self.fake_graph = fake_graph or (None if holds_integers(graph.model) else graph)
         self.directory = directory
         self.manifest = Manifest.load(directory)
         # Without out_dir the folder lives as long as this object.
@@ -245,13 +255,15 @@ def compile_trained(
             "the table [qat] trains a quantised network, and no pass quantises; "
             f"add one of {', '.join(_QUANTIZING)}"
         )
+    fake = None
     for i, (name, given) in enumerate(road):
+        fake = graph if name == "fake_to_true" and fake is None else fake
         arguments = _completed(name, given, graph, config, calibration_inputs)
         graph = resolve(name)(graph, arguments)
         if fine_tune is not None and i == last:
             graph = fine_tune(graph)
     graph = resolve("add_hardware_metadata")(graph, config.hardware)
-    return _emit(graph, config, out_dir)
+    return _emit(graph, config, out_dir, fake)
 
 
 def _passes(config: Config) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -277,7 +289,9 @@ def _completed(
     return {**wanted, **arguments}
 
 
-def _emit(graph: MaseGraph, config: Config, out_dir: Path | None) -> Accelerator:
+def _emit(
+    graph: MaseGraph, config: Config, out_dir: Path | None, fake: MaseGraph | None
+) -> Accelerator:
     scratch = None
     if out_dir is None:
         scratch = tempfile.TemporaryDirectory(prefix="chop-")
@@ -294,7 +308,7 @@ def _emit(graph: MaseGraph, config: Config, out_dir: Path | None) -> Accelerator
         if out_dir.exists():
             out_dir.replace(Path(place) / "old")
         made.replace(out_dir)
-    return Accelerator(graph, out_dir, scratch)
+    return Accelerator(graph, out_dir, scratch, fake)
 
 
 def _check_replaceable(out_dir: Path) -> None:

@@ -68,7 +68,8 @@ def transform_design(config: Config, directory: Path | None, progress: Progress)
 def _numbers(accelerator: Accelerator, job: Job, progress: Progress) -> Mapping[str, Any]:
     with progress.task("compare with float"):
         data = dict(zip(accelerator.graph.placeholders, job.test, strict=True))
-        graph = resolve("report_numbers")(accelerator.graph, {"data": data})
+        assert accelerator.fake_graph is not None, "made here, not loaded"
+        graph = resolve("report_numbers")(accelerator.fake_graph, {"data": data})
     found: Mapping[str, Any] = graph.info["report_numbers"]
     return found
 

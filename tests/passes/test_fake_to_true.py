@@ -12,6 +12,7 @@ import torch
 from torch import nn
 from torch.utils import _pytree as pytree
 
+import chop
 from chop.errors import (
     ConfigError,
     DataError,
@@ -19,6 +20,7 @@ from chop.errors import (
     UnsupportedOpError,
     VerifyError,
 )
+from chop.flows.compile import Accelerator
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
 from chop.integer.modules import Carrier, IntegerInput, IntegerNode
@@ -48,12 +50,14 @@ from tests.ops.test_worlds import run_source
 from tests.passes.networks import (
     AUTOMATIC,
     EIGHT_BITS,
+    Chain,
     annotated,
     batch,
     branches,
     chain,
     metadata,
     quantised,
+    seeded,
 )
 
 _EMIT = (
@@ -437,3 +441,29 @@ def test_two_casts_of_one_input_must_agree() -> None:
         "input 'x' is cast to s6.2 here and differently in 'first'; cast it once, then cast the "
         "result"
     ) in str(caught.value)
+
+
+def test_a_true_graph_on_the_whole_road(tmp_path: Path) -> None:
+    config = {
+        "name": "chain",
+        "passes": [
+            {"name": "check_integerizable", "raise_on_blocker": True},
+            {"name": "quantize", "default": {"config": AUTOMATIC}},
+            {"name": "compare_fake_true"},
+            {"name": "fake_to_true"},
+            {"name": "emit_pytorch", "file": tmp_path / "network.py"},
+        ],
+    }
+    x = batch(30, 6)
+    made = chop.compile(seeded(Chain), batch(16, 6), config, out_dir=tmp_path / "chain")
+    assert made.fake_graph is not None
+    assert made.fake_graph.history[-1] == "compare_fake_true"
+    (expected,) = made.predict(x)
+    assert torch.equal(expected, made.fake_graph.model.double()(x.double()).detach())
+    loaded = Accelerator.load(tmp_path / "chain")
+    assert loaded.fake_graph is None
+    assert torch.equal(loaded.predict(x)[0], expected)
+    integers = loaded.graph.model(to_integers(loaded.graph, "x", x))
+    assert torch.equal(to_reals(loaded.graph, "fc2", integers), expected)
+    (y,), _ = run_source((tmp_path / "network.py").read_text(encoding="utf-8"), {"x": x})
+    assert torch.equal(y, integers)
