@@ -13,6 +13,7 @@ import torch
 from torch import fx, nn
 
 from chop.errors import CaptureError
+from chop.ir.parts import one_node_for_each_part
 
 __all__ = ["capture", "evaluating", "short_trace", "source_line"]
 
@@ -65,6 +66,7 @@ def capture(model: nn.Module) -> fx.GraphModule:
         # Anything may come out of a foreign forward pass; the cause stays chained.
         raise CaptureError(_refusal(model, error)) from error
     _name_children(graph, tracer.root)
+    one_node_for_each_part(graph)
     module = fx.GraphModule(tracer.root, graph, type(model).__name__)
     for node in graph.nodes:
         _refuse_data_dependence(model, node)
@@ -157,6 +159,8 @@ def _refuse_data_dependence(model: nn.Module, node: fx.Node) -> None:
         reason = "has a shape that depends on the data"
     if name == "getitem" and _is_mask(node.args[1]):
         name, reason = "x[mask]", "has a shape that depends on the data"
+    if name == "repeat_interleave" and isinstance(_repeats(node), int):
+        reason = None
     if reason is None:
         return
     where = source_line(node)
@@ -165,6 +169,10 @@ def _refuse_data_dependence(model: nn.Module, node: fx.Node) -> None:
         f"model '{type(model).__name__}': '{name}'{place} {reason}; "
         "use torch.clamp, relu or other functions of fixed shape"
     )
+
+
+def _repeats(node: fx.Node) -> object:
+    return node.args[1] if len(node.args) > 1 else node.kwargs.get("repeats")
 
 
 def _is_mask(index: object) -> bool:

@@ -14,10 +14,19 @@ from chop.formats.fixed import Fixed, covering
 from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 
-__all__ = ["Layout", "Parameter", "TensorType", "aligned_frac_width", "stream_permutation"]
+__all__ = [
+    "FREE_LAYOUT",
+    "Layout",
+    "Parameter",
+    "TensorType",
+    "aligned_frac_width",
+    "stream_permutation",
+]
 
 # The (C, H, W) whose channels-last order a stream has; None is the tensor's own row-major order.
 Layout = tuple[int, int, int] | None
+# Where an operator that can give any order is asked for none.
+FREE_LAYOUT: Layout = (0, 0, 0)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ from chop.integer.modules import holds_integers
 from chop.ir.capture import evaluating, source_line
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of, update
-from chop.ir.tensor_type import Parameter, TensorType
+from chop.ir.tensor_type import FREE_LAYOUT, Parameter, TensorType
 from chop.nn.layers import QuantizedLayer
 from chop.nn.result import QuantizedResult
 from chop.ops.base import Call, Op, Site
@@ -120,6 +120,8 @@ class Annotator:
         attributes = op.read(call)
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
+        if op.moves_elements:
+            exact = replace(exact, layout=FREE_LAYOUT)
         parameters, blocked = _parameters(op, call, module)
         if parameters is None or not all(t.exact for t in inputs):
             output = op.infer_float(attributes, exact)
@@ -180,6 +182,7 @@ def call_of(graph: MaseGraph, node: fx.Node, values: Mapping[fx.Node, Any]) -> C
         input_shapes=tuple(tuple(values[n].shape[1:]) for n in data_inputs(node)),
         output_shape=tuple(values[node].shape[1:]),
         source=source_line(node),
+        batch=len(values[node]),
     )
 
 
@@ -329,8 +332,8 @@ def _refuse_aliasing(call: Call) -> None:
             )
         # A reshape may share the memory of the tensor before it.
         maker = common_of(sources[0]).operator
-        is_layout = maker != "input" and operator(maker).is_layout
-        sources = data_inputs(sources[0]) if is_layout else []
+        shares = maker != "input" and (operator(maker).is_layout or operator(maker).moves_elements)
+        sources = data_inputs(sources[0]) if shares else []
 
 
 def _in_place(node: fx.Node, module: nn.Module | None) -> bool:

@@ -32,7 +32,8 @@ class Call:
     """A node as an operator's `read` sees it.
 
     `args` and `kwargs` hold the data tensors as fx nodes and everything else (constants, sizes) as
-    its value; `module` is the module called, if any.
+    its value; `module` is the module called, if any. `batch` is the size of the batch that
+    shapes and values were read from.
     """
 
     node: fx.Node
@@ -42,6 +43,7 @@ class Call:
     input_shapes: tuple[tuple[int, ...], ...]
     output_shape: tuple[int, ...]
     source: str
+    batch: int
 
     def argument(self, index: int, name: str, default: Any = None) -> Any:
         """Returns a positional or keyword argument; index 0 is the first."""
@@ -145,8 +147,9 @@ class Op(ABC, Generic[A]):
     targets: ClassVar[tuple[object, ...]]
     # Those that it stands for where the first operand is a constant (2 / x).
     reversed_targets: ClassVar[tuple[object, ...]] = ()
-    # How many tensors it reads; operators of different arity may share targets (x + 1, x + y).
-    arity: ClassVar[int] = 1
+    # How many tensors it reads, None: any number; operators of different arity may share targets
+    # (x + 1, x + y).
+    arity: ClassVar[int | None] = 1
     # SystemVerilog module that computes it; None where it is wires or nothing.
     module: ClassVar[str | None] = None
     # Where it is one of several, as the site needs: all of them.
@@ -159,6 +162,8 @@ class Op(ABC, Generic[A]):
     reads_coded: ClassVar[bool] = False
     # Whether it only renames elements: no hardware of its own.
     is_layout: ClassVar[bool] = False
+    # Whether its result may be a view of its input's memory.
+    moves_elements: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.
     is_positively_homogeneous: ClassVar[bool] = False
 
@@ -227,6 +232,10 @@ class Op(ABC, Generic[A]):
         A layout operator moves real values alike.
         """
         return run(self.program(site), inputs)
+
+    def is_wired(self, site: Site[A]) -> bool:
+        """Returns whether the result has the stream of the input: no hardware of its own."""
+        return self.is_layout
 
     def requantiser(self, site: Site[A]) -> tuple[str, str]:
         """Returns the kind of requantiser that the operator is, and the proof ("", "": none)."""

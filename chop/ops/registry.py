@@ -22,12 +22,16 @@ from chop.ops.leaky_relu import LeakyRelu
 from chop.ops.linear import Linear
 from chop.ops.mul import MUL
 from chop.ops.neg import NEG
+from chop.ops.pad import PAD
+from chop.ops.permute import PERMUTE
 from chop.ops.prelu import Prelu
 from chop.ops.relu import Relu
 from chop.ops.reshape import Reshape
+from chop.ops.slice import SLICE
 from chop.ops.sub import SUB
 from chop.ops.table import Table
 from chop.ops.tensor_add import TensorAdd
+from chop.ops.upsample import UPSAMPLE
 
 __all__ = ["find", "operator", "operators"]
 
@@ -41,12 +45,16 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Linear(),
     MUL,
     NEG,
+    PAD,
+    PERMUTE,
     Prelu(),
     Relu(),
     Reshape(),
+    SLICE,
     SUB,
     Table(),
     TensorAdd(),
+    UPSAMPLE,
 )
 
 
@@ -77,7 +85,7 @@ def find(node: fx.Node, module: nn.Module | None, arity: int) -> Op[Any]:
             if key in op.reversed_targets:
                 return op
     for op in _by_target().get(key, ()):
-        if op.arity == arity:
+        if op.arity in (None, arity):
             return op
     raise _unsupported(node, key, arity)
 
@@ -97,7 +105,7 @@ def _by_target() -> dict[object, tuple[Op[Any], ...]]:
         for target in dict.fromkeys(op.targets):
             others = table.get(target, ())
             for other in others:
-                if other.arity == op.arity:
+                if other.arity == op.arity or None in (other.arity, op.arity):
                     raise ValueError(
                         f"target {target!r} belongs to operator '{other.name}', "
                         f"'{op.name}' cannot have it too"

@@ -113,9 +113,10 @@ class _Builder:
     def _output(self, name: str, stream: str) -> StreamEntry:
         """An output has its own node's shape: a reshape may stand behind the stream's maker."""
         node = self._dataflow.results[name]
-        shape = common_of(node).output.shape
+        type = common_of(node).output
         entry = self._entry(name, stream, self._lanes(stream))
-        return entry.model_copy(update={"node": node.name, "shape": shape})
+        update = {"node": node.name, "shape": type.shape, "layout": type.layout}
+        return entry.model_copy(update=update)
 
     def _lanes(self, stream: str) -> int:
         if stream in self._dataflow.inputs:

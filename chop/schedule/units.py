@@ -94,10 +94,10 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
             hosts[node] = hosts[sources[0]]
             if _on_host(node, inputs, hosts[node]):
                 casts.setdefault(hosts[node], node.name)
-        elif operator(common.operator).is_layout:
-            hosts[node] = hosts[sources[0]]
         elif not common.output.exact:
             raise UnsupportedOpError(in_float(node))
+        elif operator(common.operator).is_wired(site_of(node)):
+            hosts[node] = hosts[sources[0]]
         elif (cast := _absorber(node)) is not None:
             hosts[node], needless[cast] = cast.name, node
         else:

@@ -45,6 +45,28 @@ _ARGUMENTS |= {
     "prelu": (torch.tensor([0.25]),),
     **dict.fromkeys(("threshold", "threshold_", "_threshold", "Threshold"), (0.5, 0.25)),
 }
+_ARGUMENTS |= {
+    **dict.fromkeys(("getitem", "__getitem__"), ((slice(None), slice(1, 5, 2)),)),
+    **dict.fromkeys(("narrow",), (1, 2, 3)),
+    **dict.fromkeys(("select",), (1, 2)),
+    **dict.fromkeys(("index_select",), (1, torch.tensor([0, 2, 4]))),
+    **dict.fromkeys(("permute",), ((0, 2, 1),)),
+    **dict.fromkeys(("transpose", "swapaxes", "swapdims", "movedim", "moveaxis"), (1, 2)),
+    **dict.fromkeys(("flip",), ((1,),)),
+    **dict.fromkeys(("PixelShuffle", "PixelUnshuffle", "ChannelShuffle"), (2,)),
+    **dict.fromkeys(("pixel_shuffle", "pixel_unshuffle", "channel_shuffle"), (2,)),
+    **dict.fromkeys(("ZeroPad1d", "ZeroPad2d", "ZeroPad3d"), (1,)),
+    **dict.fromkeys(("ConstantPad1d", "ConstantPad2d", "ConstantPad3d"), (1, 0.5)),
+    **dict.fromkeys(("Upsample", "UpsamplingNearest2d"), (None, 2)),
+    **dict.fromkeys(("interpolate", "upsample", "upsample_nearest"), (None, 2)),
+    **dict.fromkeys(("repeat", "tile"), ((1, 2),)),
+    "pad": ((2, 1),),
+    "getattr": ("mT",),
+    "part": ("split", 1, (2, 1), {}),
+    "repeat_interleave": (2, 1),
+    "expand": (-1, 4),
+    "broadcast_to": ((9, 4),),
+}
 # Where a function is defined, or not too steep to be told from another by ten bits.
 _DOMAINS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("log", "log2", "log10", "log1p", "sqrt", "rsqrt", "reciprocal"), (0.25, 7.5)),
@@ -53,7 +75,17 @@ _DOMAINS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("acosh",), (1.0, 7.5)),
     **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh", "pow", "ipow", "square"), (-2.5, 2.5)),
 }
-_SHAPES: dict[str, tuple[int, ...]] = {"BatchNorm2d": (_FEATURES, 2, 2)}
+_SHAPES: dict[str, tuple[int, ...]] = {
+    "BatchNorm2d": (_FEATURES, 2, 2),
+    **dict.fromkeys(("select", "permute", "transpose", "swapaxes", "swapdims", "getattr"), (6, 4)),
+    **dict.fromkeys(("movedim", "moveaxis", "ZeroPad1d", "ConstantPad1d"), (6, 4)),
+    **dict.fromkeys(("PixelShuffle", "pixel_shuffle", "ChannelShuffle"), (4, 2, 3)),
+    **dict.fromkeys(("PixelUnshuffle", "pixel_unshuffle", "channel_shuffle"), (2, 4, 2)),
+    **dict.fromkeys(("ZeroPad2d", "ZeroPad3d", "ConstantPad2d", "ConstantPad3d"), (2, 3, 2)),
+    **dict.fromkeys(("Upsample", "UpsamplingNearest2d", "interpolate", "upsample"), (2, 2, 3)),
+    "upsample_nearest": (2, 2, 3),
+    **dict.fromkeys(("expand", "broadcast_to"), (1,)),
+}
 SPELLINGS = [(op, target) for op in operators() for target in op.targets]
 
 

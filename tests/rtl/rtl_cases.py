@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.rtl import rtl_casts, rtl_layers, rtl_linear, rtl_streams, rtl_windows
+from tests.rtl import rtl_casts, rtl_layers, rtl_linear, rtl_moves, rtl_streams, rtl_windows
 
 CASES = (
     *rtl_streams.CASES,
@@ -10,4 +10,5 @@ CASES = (
     *rtl_layers.CASES,
     *rtl_casts.CASES,
     *rtl_windows.CASES,
+    *rtl_moves.CASES,
 )
