@@ -189,9 +189,9 @@ module chop_window_parallel #(
     end
   end
 
-  // The row of windows that loads are at, and what its bottom tap counts as: the frame's first row up
-  // to row Dry, itself up to row Steady, then the frame's last row. Nothing changes from row Moving
-  // on, where windows begin below the frame.
+  // The row of windows that loads are at, and what its bottom tap counts as: the frame's first row
+  // up to row Dry, itself up to row Steady, then the frame's last row. Nothing changes from row
+  // Moving on, where windows begin below the frame.
   localparam int unsigned Bottom = (PadTop + Height > Rows) ? PadTop + Height - Rows : 0;
   localparam int unsigned Above  = (PadTop > Rows) ? PadTop - Rows : 0;
   localparam int unsigned Moving =
