@@ -120,13 +120,15 @@ class Memory:
 class Binding:
     """The RTL module of a node, its parameters and the prefixes of its ports.
 
-    Parameters are integers, or text in SystemVerilog syntax.
+    Parameters are integers, or text in SystemVerilog syntax. `packed`: all inputs share one prefix,
+    their signals side by side, the first lowest.
     """
 
     module: str
     parameters: Mapping[str, int | str]
     inputs: tuple[str, ...] = ("x_",)
     output: str = "y_"
+    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,16 @@ from chop.ir.tensor_type import FREE_LAYOUT, Layout, stream_permutation
 from chop.ops.moving import Move, moved
 from chop.ops.timing import Flow, occupancy, serial
 
-__all__ = ["Kind", "Passage", "chosen_layout", "layouts_of", "literal", "passage", "passages"]
+__all__ = [
+    "Kind",
+    "Passage",
+    "chosen_layout",
+    "layouts_of",
+    "likes_channels",
+    "literal",
+    "passage",
+    "passages",
+]
 
 Shape = tuple[int, ...]
 # A map of lanes is wires; beyond this, unequal lanes are hardly worth the search.
@@ -145,7 +154,7 @@ def layouts_of(shape: Shape, channels_first: bool) -> tuple[Layout, ...]:
     return (None, *found)
 
 
-def _likes_channels(out: Shape, layout: Layout) -> bool:
+def likes_channels(out: Shape, layout: Layout) -> bool:
     """Whether a result had better have its channels innermost: as the input has, or as images."""
     if len(out) == 3:
         return True
@@ -162,7 +171,7 @@ def chosen_layout(
     """
     free = wanted == FREE_LAYOUT
     found: list[tuple[tuple[int, int], Layout]] = []
-    for candidate in layouts_of(out, _likes_channels(out, layout)) if free else (wanted,):
+    for candidate in layouts_of(out, likes_channels(out, layout)) if free else (wanted,):
         made = passage(move, shape, layout, out, candidate, 1, 1)
         if made is not None:
             rank = list(Kind).index(made.kind)

@@ -16,6 +16,7 @@ from chop.ops.add import ADD
 from chop.ops.base import Op
 from chop.ops.batch_norm import BATCH_NORM
 from chop.ops.cast import Cast
+from chop.ops.cat import Cat
 from chop.ops.clamp import Clamp
 from chop.ops.identity import Identity
 from chop.ops.leaky_relu import LeakyRelu
@@ -39,6 +40,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
     BATCH_NORM,
     Cast(),
+    Cat(),
     Clamp(),
     Identity(),
     LeakyRelu(),

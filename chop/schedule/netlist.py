@@ -148,8 +148,11 @@ class _Builder:
         binding = unit.op.bind(unit.site, build)
         self._net.memories += unit.op.memories(unit.site, build)
         connections = [("clk_i", "clk_i"), ("rst_ni", "rst_ni")]
-        for index, prefix in enumerate(binding.inputs):
-            connections += _taking(prefix, readers[unit.node, index])
+        taken = [readers[unit.node, index] for index in range(len(binding.inputs))]
+        if binding.packed:
+            taken = [_side_by_side(taken)]
+        for prefix, signals in zip(binding.inputs, taken, strict=False):
+            connections += _taking(prefix, signals)
         connections += _giving(binding.output, self._made(unit.node))
         name = f"u_{self._ids[unit.node]}"
         self._net.instances.append(
@@ -260,6 +263,17 @@ class _Builder:
 
 def _inner(signal: str) -> _Signals:
     return _Signals(f"{signal}_data", f"{signal}_valid", f"{signal}_ready")
+
+
+def _side_by_side(streams: list[_Signals]) -> _Signals:
+    def joined(words: list[str]) -> str:
+        return f"{{{', '.join(reversed(words))}}}" if len(words) > 1 else words[0]
+
+    return _Signals(
+        joined([s.data for s in streams]),
+        joined([s.valid for s in streams]),
+        joined([s.ready for s in streams]),
+    )
 
 
 def _taking(prefix: str, s: _Signals) -> list[tuple[str, str]]:

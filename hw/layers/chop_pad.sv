@@ -99,5 +99,5 @@ module chop_pad #(
   );
 
   logic unused;
-  assign unused = ^{unused_last, PadValue};
+  assign unused = ^{unused_last, PadValue, x_data_i};
 endmodule

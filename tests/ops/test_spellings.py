@@ -66,6 +66,7 @@ _ARGUMENTS |= {
     "repeat_interleave": (2, 1),
     "expand": (-1, 4),
     "broadcast_to": ((9, 4),),
+    **dict.fromkeys(("cat", "concat", "concatenate", "stack"), (1,)),
 }
 # Where a function is defined, or not too steep to be told from another by ten bits.
 _DOMAINS: dict[str, tuple[float, float]] = {
@@ -129,13 +130,19 @@ class _SpelledTwo(_Spelled):
         return self.target(a, b)
 
 
+class _SpelledMany(_Spelled):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:  # type: ignore[override]
+        return self.target([a, b], *self.arguments)
+
+
 @pytest.mark.parametrize(
     ("op", "target"), SPELLINGS, ids=[_id(op, target) for op, target in SPELLINGS]
 )
 def test_spelling_is_read_and_computed(op: Op[Any], target: object, seed: int) -> None:
-    model = (_SpelledTwo if op.arity == 2 else _Spelled)(target).eval()
+    kinds = {None: _SpelledMany, 1: _Spelled, 2: _SpelledTwo}
+    model = kinds[op.arity](target).eval()
     shape = _SHAPES.get(_name(target), (_FEATURES,))
-    inputs = example_batch(random.Random(seed), [shape] * op.arity, 9)
+    inputs = example_batch(random.Random(seed), [shape] * (op.arity or 2), 9)
     if op.name == "table":
         # On levels of data_in: some functions jump.
         inputs = tuple(torch.round(x * 64) / 64 for x in inputs)
