@@ -116,7 +116,8 @@ class HardwareMeta:
     `host` is the node that does this node's work: itself, or the neighbour that it was merged into.
     `in_depth` and `out_depth` are the beats that its input buffer and its output queue hold,
     `fifo_depth` those of a FIFO after it (0: none). `first_output_cycle` counts from the first
-    input handshake of the design.
+    input handshake of the design. `stages` are the units before, where the node is built as
+    several of them, the first first.
     """
 
     host: str
@@ -126,6 +127,12 @@ class HardwareMeta:
     fifo_depth: int
     first_output_cycle: int
     cost: Cost
+    stages: tuple[HardwareMeta, ...] = ()
+
+    @property
+    def total_cost(self) -> Cost:
+        """The estimate with all stages."""
+        return sum((stage.cost for stage in self.stages), self.cost)
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,6 +20,9 @@ __all__ = [
     "Parameter",
     "TensorType",
     "aligned_frac_width",
+    "channels_last",
+    "check_layout",
+    "same_order",
     "stream_permutation",
 ]
 
@@ -150,9 +153,42 @@ def _ratio(a: Scale | None, b: Scale | None) -> int | None:
     return None if others or ratio != Fraction(2) ** exponent else exponent
 
 
+def channels_last(shape: tuple[int, ...]) -> Layout:
+    """Returns the layout of a stream of [C, H, W] or [C, L] with its channels innermost.
+
+    None where that is the row-major order: of one channel, and of one pixel.
+    """
+    channels, height, width = (shape[0], 1, shape[1]) if len(shape) == 2 else shape
+    return None if channels == 1 or height * width == 1 else (channels, height, width)
+
+
+def same_order(a: Layout, b: Layout) -> bool:
+    """Returns whether two layouts of tensors of one size are the same order of elements."""
+    return a == b or (a is not None and b is not None and a[0] == b[0])
+
+
+def check_layout(x: TensorType, layout: Layout, who: str) -> None:
+    """Raises UnsupportedOpError where a stream has another order than its reader needs."""
+    if same_order(x.layout, layout):
+        return
+    have, need = (
+        "rows one after the other" if one is None else f"the channels of {_text(one)} innermost"
+        for one in (x.layout, layout)
+    )
+    raise UnsupportedOpError(
+        f"node '{who}': its input streams with {have}, and is needed with {need}; read a tensor in "
+        "one of the two ways only (a convolution reads channels innermost, a linear layer its last "
+        "axis), or give the other reader an input of its own"
+    )
+
+
 def stream_permutation(elements: int, layout: Layout) -> Ints:
     """Returns the row-major index of the element at every stream position."""
     indices = np.arange(elements, dtype=np.int64)
     if layout is None:
         return indices
     return indices.reshape(layout).transpose(1, 2, 0).reshape(-1)
+
+
+def _text(layout: tuple[int, int, int]) -> str:
+    return "x".join(map(str, layout))

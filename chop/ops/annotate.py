@@ -19,10 +19,11 @@ from chop.integer.modules import holds_integers
 from chop.ir.capture import evaluating, source_line
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of, update
-from chop.ir.tensor_type import FREE_LAYOUT, Parameter, TensorType
+from chop.ir.tensor_type import FREE_LAYOUT, Layout, Parameter, TensorType, channels_last
 from chop.nn.layers import QuantizedLayer
 from chop.nn.result import QuantizedResult
 from chop.ops.base import Call, Op, Site
+from chop.ops.orders import wanted_layout
 from chop.ops.registry import find, operator
 
 __all__ = [
@@ -121,7 +122,9 @@ class Annotator:
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
         if op.moves_elements:
-            exact = replace(exact, layout=FREE_LAYOUT)
+            exact = replace(exact, layout=self._wanted_layout(node, FREE_LAYOUT))
+        elif op.gives_any_order:
+            exact = replace(exact, layout=self._wanted_layout(node, None))
         parameters, blocked = _parameters(op, call, module)
         if parameters is None or not all(t.exact for t in inputs):
             output = op.infer_float(attributes, exact)
@@ -161,9 +164,14 @@ class Annotator:
         if source is not None:
             same = TensorType(source.shape).elements == TensorType(shape).elements
             return TensorType(shape, layout=source.layout if same else None)
-        # A port's stream has channels innermost; with one channel that is the row-major order.
-        c, h, w = shape if len(shape) == 3 else (1, 1, 1)
-        return TensorType(shape, layout=(c, h, w) if c > 1 else None)
+        usual = channels_last(shape) if len(shape) == 3 else None
+        return TensorType(shape, layout=self._wanted_layout(node, usual))
+
+    def _wanted_layout(self, node: fx.Node, otherwise: Layout) -> Layout:
+        def module_at(user: fx.Node) -> nn.Module | None:
+            return module_of(self._graph, user)
+
+        return wanted_layout(node, self.values, module_at, otherwise)
 
 
 def call_of(graph: MaseGraph, node: fx.Node, values: Mapping[fx.Node, Any]) -> Call:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar, final
 
 import torch
@@ -22,7 +23,18 @@ from chop.ir.tensor_type import Parameter, TensorType
 from chop.nn.result import ResultLayer
 from chop.ops.timing import Flow, elastic
 
-__all__ = ["Binding", "Build", "Call", "Case", "Memory", "Op", "RomOptions", "Site"]
+__all__ = [
+    "Binding",
+    "Build",
+    "Call",
+    "Case",
+    "Memory",
+    "Op",
+    "RomOptions",
+    "Site",
+    "Stage",
+    "StreamOrder",
+]
 
 A = TypeVar("A")
 
@@ -80,6 +92,25 @@ class Site(Generic[A]):
     rounding: Rounding
     exact: TensorType
     output: TensorType
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Generic[A]):
+    """One unit of hardware among those that compute a node, one behind the other."""
+
+    op: Op[A]
+    site: Site[A]
+
+
+class StreamOrder(Enum):
+    """In which order an operator's hardware reads a tensor's elements, or gives them.
+
+    ROWS: as they lie in memory. CHANNELS: [C, H, W] and [C, L] with the channels innermost.
+    """
+
+    ANY = "any"
+    ROWS = "rows"
+    CHANNELS = "channels"
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,6 +195,11 @@ class Op(ABC, Generic[A]):
     reads_coded: ClassVar[bool] = False
     # Whether it only renames elements: no hardware of its own.
     is_layout: ClassVar[bool] = False
+    # Whether the scheduler takes the cheapest of the foldings that keep the interval: its lanes are
+    # paid for in memory and selections, and gain next to no latency.
+    is_buffer: ClassVar[bool] = False
+    # Whether its hardware gives its result in whatever order a reader wants, at no cost.
+    gives_any_order: ClassVar[bool] = False
     # Whether its result may be a view of its input's memory.
     moves_elements: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.
@@ -234,6 +270,17 @@ class Op(ABC, Generic[A]):
         A layout operator moves real values alike.
         """
         return run(self.program(site), inputs)
+
+    def reads(self, shape: tuple[int, ...]) -> StreamOrder:
+        """Returns in which order the hardware reads an input of that shape."""
+        return StreamOrder.ANY
+
+    def stages(self, site: Site[A]) -> tuple[Stage[Any], ...]:
+        """Returns the units of hardware, the first first; the last one is named as the site is.
+
+        The others' names are made from it. The methods below are asked of the stages' operators.
+        """
+        return (Stage(self, site),)
 
     def is_wired(self, site: Site[A]) -> bool:
         """Returns whether the result has the stream of the input: no hardware of its own."""

@@ -11,34 +11,43 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from chop.errors import UnsupportedOpError
-from chop.formats.fixed import covering
-from chop.formats.rounding import Ints, shift_left
+from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType, aligned_frac_width, stream_permutation
-from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
+from chop.ir.tensor_type import TensorType, check_layout, stream_permutation
+from chop.ops.accumulate import (
+    LEVELS_PER_STAGE,
+    accumulator_type,
+    alignment,
+    product_scale,
+    product_shift,
+    ram_luts,
+    rom_latency,
+    rom_luts,
+    rom_style,
+    signed_width,
+    start_of,
+)
+from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, StreamOrder
 from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow, folded
 
 __all__ = ["Linear"]
 
-# Additions between two registers of the adder tree.
-_LEVELS_PER_STAGE = 2
-# A ROM of more words and bits than these goes to block RAM, whose output wants a register of its
-# own. Up to 32 words a bit costs one 6-input LUT or two 4-input ones, which no block RAM repays.
-_LOGIC_ROM_WORDS, _LOGIC_ROM_BITS = 32, 4096
-
 
 @dataclass(frozen=True, slots=True)
 class LinearAttributes:
-    """`vectors` is the number of input vectors per sample: the axes before the last."""
+    """`vectors` is the number of input vectors per sample: the axes before the last.
+
+    Vector v meets weight set v modulo `sets`: the weights are [sets * out_features, in_features].
+    """
 
     in_features: int
     out_features: int
     vectors: int
     has_bias: bool
+    sets: int = 1
 
 
 class Linear(Op[LinearAttributes]):
@@ -48,6 +57,7 @@ class Linear(Op[LinearAttributes]):
     module = "chop_linear"
     quantizes_input = True
     reads_coded = True
+    gives_any_order = True
 
     def read(self, call: Call) -> LinearAttributes:
         layer = self.layer(call)
@@ -71,6 +81,9 @@ class Linear(Op[LinearAttributes]):
             layer.bias = nn.Parameter(bias.detach().clone())
         return layer
 
+    def reads(self, shape: tuple[int, ...]) -> StreamOrder:
+        return StreamOrder.ROWS if math.prod(shape[:-1]) > 1 else StreamOrder.ANY
+
     def fold_before(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:
         if not isinstance(layer, nn.Linear):
             return False
@@ -87,27 +100,16 @@ class Linear(Op[LinearAttributes]):
 
     def infer(self, site: Site[LinearAttributes]) -> TensorType:
         (x,) = site.inputs
-        frac_width, _, bias = _alignment(site)
-        weight = site.parameters["weight"].values
-        # Python's integers from here on: a width that does not fit must be seen, not wrapped.
-        up = np.maximum(weight, 0).sum(axis=1).astype(object)
-        down = np.minimum(weight, 0).sum(axis=1).astype(object)
-        offset, scale = bias.astype(object), 1 << _product_shift(site)
-        high = (up * x.high + down * x.low) * scale + offset
-        low = (up * x.low + down * x.high) * scale + offset
-        # The accumulator is signed and starts at the bias.
-        least, most = (
-            min(int(low.min()), int(bias.min()), -1),
-            max(int(high.max()), int(bias.max())),
-        )
-        width = covering(least, most, frac_width)
-        return TensorType(site.exact.shape, width, int(low.min()), int(high.max()))
+        single = site.attributes.vectors == 1
+        if not single:
+            check_layout(x, None, site.name)
+        return accumulator_type(site, site.exact.layout if single else None)
 
     def infer_scale(self, site: Site[LinearAttributes]) -> Scale | None:
-        return _product_scale(site)
+        return product_scale(site)
 
     def define(self, site: Site[LinearAttributes], inputs: Sequence[Value]) -> Value:
-        _, shift, bias = _alignment(site)
+        _, shift, bias = alignment(site)
         products = inputs[0].matmul(site.parameters["weight"].values)
         return products.shift_left(shift) + bias
 
@@ -141,7 +143,7 @@ class Linear(Op[LinearAttributes]):
         start = _start(site)
         if start is not None:
             words = start.reshape(-1, folding.out_lanes)
-            memories.append(Memory(build.rom.file(f"{site.name}_bias"), words, _width_of(start)))
+            memories.append(Memory(build.rom.file(f"{site.name}_bias"), words, signed_width(start)))
         return tuple(memories)
 
     def bind(self, site: Site[LinearAttributes], build: Build) -> Binding:
@@ -159,6 +161,7 @@ class Linear(Op[LinearAttributes]):
                 "OutFeatures": a.out_features,
                 "InLanes": folding.in_lanes,
                 "OutLanes": folding.out_lanes,
+                "WeightSets": a.sets,
                 "InWidth": products.number.width,
                 "InSigned": f"1'b{int(products.number.signed)}",
                 "InExponentWidth": products.in_exponent_width,
@@ -167,14 +170,14 @@ class Linear(Op[LinearAttributes]):
                 "MantissaWidth": products.mantissa_width,
                 "WeightExponentWidth": products.exponent_width,
                 "FullWidth": products.width,
-                "BiasWidth": 1 if start is None else _width_of(start),
+                "BiasWidth": 1 if start is None else signed_width(start),
                 "OutWidth": site.exact.fixed.width,
-                "ProductShift": _product_shift(site) + products.shift,
+                "ProductShift": product_shift(site) + products.shift,
                 "InputStationary": f"1'b{int(folding.input_stationary)}",
                 "InDepth": build.in_depth,
                 "OutDepth": build.out_depth,
-                "LevelsPerStage": _LEVELS_PER_STAGE,
-                "RomLatency": _rom_latency(style),
+                "LevelsPerStage": LEVELS_PER_STAGE,
+                "RomLatency": rom_latency(style),
                 "RomStyle": f'"{style}"',
                 "HasBias": f"1'b{int(start is not None)}",
                 **files,
@@ -186,7 +189,7 @@ class Linear(Op[LinearAttributes]):
     ) -> Flow:
         a, folding = site.attributes, build.folding
         levels = (folding.in_lanes - 1).bit_length()
-        latency = _rom_latency(_style(site, build)) + 2 - (-levels // _LEVELS_PER_STAGE)
+        latency = rom_latency(_style(site, build)) + 2 - (-levels // LEVELS_PER_STAGE)
         latency += _products(site).more_latency
         return folded(
             valid[0],
@@ -202,15 +205,15 @@ class Linear(Op[LinearAttributes]):
         a, folding = site.attributes, build.folding
         p, q = folding.in_lanes, folding.out_lanes
         beats, groups = a.in_features // p, a.out_features // q
-        words, block = beats * groups, _style(site, build) == "block"
-        products, start = _products(site), _start(site)
+        words, block = beats * groups * a.sets, _style(site, build) == "block"
+        products, start, starts = _products(site), _start(site), groups * a.sets
         x_bits = p * products.stored_width + products.in_exponent_width
         sums = q * site.exact.fixed.width
         weight_bits = q * (p * products.code_width + products.exponent_width)
         product = products.width
         levels = range(1, (p - 1).bit_length() + 1)
         adders = [q * -(-p // (1 << k)) * (product + k) for k in levels]
-        registered = [n for k, n in zip(levels, adders, strict=True) if k % _LEVELS_PER_STAGE == 0]
+        registered = [n for k, n in zip(levels, adders, strict=True) if k % LEVELS_PER_STAGE == 0]
         stored_sums = folding.input_stationary and groups > 1
         control = 40 + 3 * words.bit_length()
         luts = (
@@ -219,11 +222,11 @@ class Linear(Op[LinearAttributes]):
             + products.shift_width * (sums + q)
             + sum(adders)
             + 2 * sums
-            + (0 if block or words == 1 else _rom_luts(words, weight_bits))
-            + (0 if start is None or groups == 1 else _rom_luts(groups, q * _width_of(start)))
-            + (_ram_luts(groups, sums) if stored_sums else 0)
-            + (_ram_luts(build.out_depth, sums) if build.out_depth > 1 else 0)
-            + (_ram_luts(build.in_depth, x_bits) if build.in_depth > 1 else 0)
+            + (0 if block or words == 1 else rom_luts(words, weight_bits))
+            + (0 if start is None or starts == 1 else rom_luts(starts, q * signed_width(start)))
+            + (ram_luts(groups, sums) if stored_sums else 0)
+            + (ram_luts(build.out_depth, sums) if build.out_depth > 1 else 0)
+            + (ram_luts(build.in_depth, x_bits) if build.in_depth > 1 else 0)
         )
         ffs = (
             control
@@ -231,7 +234,7 @@ class Linear(Op[LinearAttributes]):
             + (0 if words == 1 else weight_bits)
             + p * q * (product + products.ffs)
             + sum(registered)
-            + (len(levels) % _LEVELS_PER_STAGE) * sums
+            + (len(levels) % LEVELS_PER_STAGE) * sums
             + sums
             + products.scaled * (sums + q * (1 + len(levels)) * products.shift_width)
             + (sums if build.out_depth == 1 else 0)
@@ -280,40 +283,6 @@ def _divisors(value: int) -> list[int]:
     return [d for d in range(1, value + 1) if value % d == 0]
 
 
-def _product_scale(site: Site[LinearAttributes]) -> Scale | None:
-    """The scale of x times that of the weights: one factor, or one per output."""
-    x, weight = site.inputs[0].scale, site.parameters["weight"].scale
-    if x is not None and x.per_channel:
-        raise UnsupportedOpError(
-            f"node '{site.name}': a scale per channel cannot leave a sum; "
-            "give the tensor before it one scale (data_in)"
-        )
-    return weight if x is None else x.times(weight)
-
-
-def _bias_frac_width(site: Site[LinearAttributes]) -> int:
-    return aligned_frac_width(site.parameters["bias"], _product_scale(site), site.name)
-
-
-def _product_shift(site: Site[LinearAttributes]) -> int:
-    if "bias" not in site.parameters:
-        return 0
-    product = site.inputs[0].fixed.frac_width + site.parameters["weight"].fixed.frac_width
-    return max(0, _bias_frac_width(site) - product)
-
-
-def _alignment(site: Site[LinearAttributes]) -> tuple[int, int, Ints]:
-    """Returns the accumulator's fraction, the products' left shift, the bias at that fraction."""
-    shift = _product_shift(site)
-    frac_width = (
-        site.inputs[0].fixed.frac_width + site.parameters["weight"].fixed.frac_width + shift
-    )
-    if "bias" not in site.parameters:
-        return frac_width, shift, np.zeros(site.attributes.out_features, np.int64)
-    bias = site.parameters["bias"]
-    return frac_width, shift, shift_left(bias.values, frac_width - _bias_frac_width(site))
-
-
 def _products(site: Site[LinearAttributes]) -> Products:
     return products_of(site.inputs[0], site.parameters["weight"])
 
@@ -323,50 +292,31 @@ def _order(site: Site[LinearAttributes]) -> Ints:
     return stream_permutation(site.attributes.in_features, site.inputs[0].layout)
 
 
+def _rows(site: Site[LinearAttributes]) -> Ints:
+    """Returns the index of the output, of all sets, at every position of the result's stream."""
+    a = site.attributes
+    layout = site.exact.layout if a.vectors == 1 else None
+    return stream_permutation(a.sets * a.out_features, layout)
+
+
 def _words(site: Site[LinearAttributes], folding: Folding, values: Ints) -> Ints:
     """Returns [outputs, inputs] as a word per step, in step order: input lane lowest."""
     a, p, q = site.attributes, folding.in_lanes, folding.out_lanes
-    # [group, out lane, beat, in lane]
-    tiles = values[:, _order(site)].reshape(a.out_features // q, q, a.in_features // p, p)
-    axes = (2, 0, 1, 3) if folding.input_stationary else (0, 2, 1, 3)
+    # [set, group, out lane, beat, in lane]
+    tiles = values[np.ix_(_rows(site), _order(site))].reshape(
+        a.sets, a.out_features // q, q, a.in_features // p, p
+    )
+    axes = (0, 3, 1, 2, 4) if folding.input_stationary else (0, 1, 3, 2, 4)
     return tiles.transpose(axes).reshape(-1, p * q)
 
 
 def _start(site: Site[LinearAttributes]) -> Ints | None:
-    """Returns what every sum starts from: the bias, and what the products leave out."""
-    _, shift, bias = _alignment(site)
-    left_out = _products(site).left_out
-    if "bias" not in site.parameters and not left_out.any():
-        return None
-    # As the accumulator wraps: only its end is known to fit.
-    half = 1 << (site.exact.fixed.width - 1)
-    exact = bias.astype(object) + left_out.astype(object) * (1 << shift)
-    wrapped: Ints = ((exact + half) % (2 * half) - half).astype(np.int64)
-    return wrapped
-
-
-def _width_of(values: Ints) -> int:
-    """Returns the bits of signed numbers that hold every value."""
-    return covering(min(int(values.min()), -1), int(values.max()), 0).width
-
-
-def _rom_luts(words: int, bits: int) -> int:
-    """A 4-input LUT holds 16 words of a bit."""
-    return -(-words // 16) * bits
-
-
-def _ram_luts(words: int, bits: int) -> int:
-    """A distributed RAM cell of 16 words by 4 bits takes the place of 6 LUTs."""
-    return 6 * -(-words // 16) * -(-bits // 4)
+    """Returns what every sum starts from, in the order of the result's stream."""
+    found = start_of(site, _products(site).left_out)
+    return None if found is None else found[_rows(site)]
 
 
 def _style(site: Site[LinearAttributes], build: Build) -> str:
-    if build.rom.style != "auto":
-        return build.rom.style
-    words = build.folding.cycles // site.attributes.vectors
-    bits = words * build.folding.multipliers * _products(site).code_width
-    return "block" if words > _LOGIC_ROM_WORDS and bits > _LOGIC_ROM_BITS else "logic"
-
-
-def _rom_latency(style: str) -> int:
-    return 2 if style == "block" else 1
+    a, folding = site.attributes, build.folding
+    words = folding.cycles // a.vectors * a.sets
+    return rom_style(build, words, words * folding.multipliers * _products(site).code_width)

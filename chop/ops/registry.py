@@ -18,6 +18,7 @@ from chop.ops.batch_norm import BATCH_NORM
 from chop.ops.cast import Cast
 from chop.ops.cat import Cat
 from chop.ops.clamp import Clamp
+from chop.ops.conv import Conv
 from chop.ops.identity import Identity
 from chop.ops.leaky_relu import LeakyRelu
 from chop.ops.linear import Linear
@@ -34,7 +35,7 @@ from chop.ops.table import Table
 from chop.ops.tensor_add import TensorAdd
 from chop.ops.upsample import UPSAMPLE
 
-__all__ = ["find", "operator", "operators"]
+__all__ = ["candidates", "find", "operator", "operators"]
 
 _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
@@ -42,6 +43,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Cast(),
     Cat(),
     Clamp(),
+    Conv(),
     Identity(),
     LeakyRelu(),
     Linear(),
@@ -72,6 +74,14 @@ def operator(name: str) -> Op[Any]:
             return op
     known = (op.name for op in _OPERATORS)
     raise UnsupportedOpError(f"no operator '{name}'{did_you_mean(name, known)}")
+
+
+def candidates(node: fx.Node, module: nn.Module | None) -> tuple[Op[Any], ...]:
+    """Returns the operators that a node may call, whatever its operands are."""
+    name = getattr(module, "operator", None)
+    if isinstance(name, str):
+        return (operator(name),)
+    return _by_target().get(type(module) if module is not None else node.target, ())
 
 
 def find(node: fx.Node, module: nn.Module | None, arity: int) -> Op[Any]:

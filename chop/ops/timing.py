@@ -80,16 +80,13 @@ def folded(
     """
     if input_stationary:
         return _input_stationary(valid, samples, beats, groups, latency)
-    steps_used, emitted = [], []
-    free = 0
-    for sample in valid.reshape(samples, beats):
-        first_pass = serial(sample + 1, 1, free)
-        end = int(first_pass[-1])
-        last_pass = first_pass if groups == 1 else end + 1 + (groups - 2) * beats + np.arange(beats)
-        steps_used.append(last_pass)
-        emitted.append(end + beats * np.arange(groups, dtype=np.int64))
-        free = int(last_pass[-1]) + 1
-    used, reserved = np.concatenate(steps_used), np.concatenate(emitted)
+    # A vector's first pass begins when all passes of the one before are through.
+    inner = np.arange(beats, dtype=np.int64)
+    ramp = (np.arange(samples, dtype=np.int64)[:, None] * (beats * groups) + inner).reshape(-1)
+    first_pass = np.maximum(np.maximum.accumulate(valid + 1 - ramp), 0) + ramp
+    ends = first_pass.reshape(samples, beats)[:, -1:]
+    used = first_pass if groups == 1 else (ends + 1 + (groups - 2) * beats + inner).reshape(-1)
+    reserved = (ends + beats * np.arange(groups, dtype=np.int64)).reshape(-1)
     depth = max(beats, occupancy(valid, used))
     return Flow((valid,), reserved + latency, depth, beats, reserved)
 

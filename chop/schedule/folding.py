@@ -54,13 +54,17 @@ def choose_foldings(
     candidates = {unit.node: _candidates(unit, options) for unit in dataflow.units}
     _check_names(dataflow, options)
     pinned = {unit.node for unit in dataflow.units if _wanted(unit, options)}
-    interval = _interval(candidates, options, pinned)
-    chosen = {name: _cheapest(found, interval) for name, found in candidates.items()}
-    floor = max((min(f.cycles for f in found) for found in chosen.values()), default=1)
+    # No unit needs to be faster than the slowest can be.
+    floor = max((min(f.cycles for f in found) for found in candidates.values()), default=1)
+    interval = max(_interval(candidates, options, pinned), floor)
+    chosen = {
+        unit.node: _thrifty(unit, _cheapest(candidates[unit.node], interval), rom)
+        for unit in dataflow.units
+    }
     states = [_Partial({}, {}, 0, 0)]
     for unit in dataflow.units:
         grown = [
-            _extend(state, dataflow, unit, folding, rom, max(interval, floor))
+            _extend(state, dataflow, unit, folding, rom, interval)
             for state in states
             for folding in chosen[unit.node]
         ]
@@ -175,6 +179,14 @@ def _cheapest(found: Iterable[Folding], interval: int) -> list[Folding]:
         keeping = [f for f in every if f.cycles == least]
     fewest = min(f.multipliers for f in keeping)
     return [f for f in keeping if f.multipliers == fewest]
+
+
+def _thrifty(unit: Unit, found: list[Folding], rom: RomOptions) -> list[Folding]:
+    """Returns, of a buffer's foldings, those that cost at most half as much again as the least."""
+    if not unit.op.is_buffer:
+        return found
+    luts = [unit.op.cost(unit.site, Build(folding, rom)).luts for folding in found]
+    return [f for f, cost in zip(found, luts, strict=True) if 2 * cost <= 3 * min(luts)]
 
 
 def _extend(

@@ -88,7 +88,7 @@ class _Builder:
         net.streams = tuple(
             self._entry(u.node, u.node, self._lanes(u.node))
             for u in flow.units
-            if self._port_of(u.node) is None
+            if u.node == u.owner and self._port_of(u.node) is None
         )
         readers: dict[tuple[str, int], _Signals] = {}
         for stream in (*flow.inputs, *(u.node for u in flow.units)):

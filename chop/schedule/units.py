@@ -11,26 +11,29 @@ from torch.utils import _pytree as pytree
 
 from chop.errors import ShapeError, UnsupportedOpError
 from chop.ir.graph import MaseGraph
-from chop.ir.meta import common_of
+from chop.ir.meta import Folding, common_of, hardware_of
 from chop.ir.tensor_type import TensorType
 from chop.ops.annotate import data_inputs, in_float, site_of
 from chop.ops.base import Op, Site
 from chop.ops.cast import CastAttributes, is_shift
 from chop.ops.registry import operator
 
-__all__ = ["Dataflow", "Unit", "dataflow_of", "output_names"]
+__all__ = ["Dataflow", "Unit", "dataflow_of", "foldings_of", "output_names"]
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
     """One instance of an operator's hardware.
 
-    `node` names it and its site, `path` is that of the module it calls ("": none); `result` is the
-    node whose tensor its stream carries (the cast that it absorbed, or itself); `sources` are the
-    stream names that it reads. A cast's unit reads what a needless operator before it would.
+    `owner` is the node of the graph that it computes, alone or as one of several stages: the last
+    of them has the node's name. `node` names it and its site, `path` is that of the module it calls
+    ("": none); `result` is the node whose tensor its stream carries (the cast that it absorbed, or
+    itself); `sources` are the stream names that it reads. A cast's unit reads what a needless
+    operator before it would.
     """
 
     node: str
+    owner: str
     path: str
     result: str
     op: Op[Any]
@@ -103,10 +106,10 @@ def dataflow_of(graph: MaseGraph) -> Dataflow:
         else:
             before = needless.get(node)
             sources = sources if before is None else data_inputs(before)
-            unit = _unit(node, before, tuple(hosts[n] for n in sources))
-            units.append(unit)
+            made = _units(graph, node, before, tuple(hosts[n] for n in sources))
+            units += made
             hosts[node] = node.name
-            if unit.result != node.name:
+            if made[-1].result != node.name:
                 hosts[next(iter(node.users))] = node.name
     results = _outputs(graph)
     outputs = {name: hosts[node] for name, node in results.items()}
@@ -142,20 +145,49 @@ def _check_coded(node: fx.Node) -> None:
             )
 
 
-def _unit(node: fx.Node, needless: fx.Node | None, sources: tuple[str, ...]) -> Unit:
-    """Returns the unit of a node, with the cast behind it or the needless operator before it."""
+def foldings_of(graph: MaseGraph, dataflow: Dataflow) -> dict[str, Folding]:
+    """Returns the folding of every unit as the graph's hardware metadata have it."""
+    found = {}
+    for node in graph.fx_graph.nodes:
+        units = [unit for unit in dataflow.units if unit.owner == node.name]
+        if units:
+            meta = hardware_of(node)
+            for unit, stage in zip(units, (*meta.stages, meta), strict=True):
+                found[unit.node] = stage.folding
+    return found
+
+
+def _units(
+    graph: MaseGraph, node: fx.Node, needless: fx.Node | None, sources: tuple[str, ...]
+) -> list[Unit]:
+    """Returns the units of a node, with the cast behind it or the needless operator before it."""
     common, site = common_of(node), site_of(node)
-    op = operator(common.operator)
-    path = str(node.target) if node.op == "call_module" else ""
     if needless is not None:
         site = replace(site, inputs=common_of(needless).inputs)
-    cast = _cast_behind(node)
-    if op.absorbs_cast and cast is not None and is_shift(site_of(cast)):
+    *before, last = operator(common.operator).stages(site)
+    path = str(node.target) if node.op == "call_module" else ""
+    found = []
+    for stage in before:
+        name = _free(graph, stage.site.name)
+        own = replace(stage.site, name=name)
+        found.append(Unit(name, node.name, "", name, stage.op, own, sources))
+        sources = (name,)
+    result, site, cast = node.name, last.site, _cast_behind(node)
+    if last.op.absorbs_cast and cast is not None and is_shift(site_of(cast)):
         follower = common_of(cast)
         rounding = follower.attributes.rounding  # type: ignore[attr-defined]
         site = replace(site, rounding=rounding, output=follower.output)
-        return Unit(node.name, path, cast.name, op, site, sources)
-    return Unit(node.name, path, node.name, op, site, sources)
+        result = cast.name
+    found.append(Unit(node.name, node.name, path, result, last.op, site, sources))
+    return found
+
+
+def _free(graph: MaseGraph, name: str) -> str:
+    """Returns a name that no node of the graph has."""
+    taken = {node.name for node in graph.fx_graph.nodes}
+    while name in taken:
+        name += "_"
+    return name
 
 
 def _cast_behind(node: fx.Node) -> fx.Node | None:

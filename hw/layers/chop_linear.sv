@@ -6,6 +6,8 @@
 // one step each:
 //   InputStationary 0: output group outer, input beat inner; OutLanes accumulators
 //   InputStationary 1: input beat outer, output group inner; a memory of NO partial sums
+// WeightSets: vector v meets the weights and biases of set v modulo WeightSets (a convolution in
+// groups); both files then hold one set after the other.
 // WeightFile: a word per step, in step order, weight [o*InLanes + i] of output lane o and input
 // lane i, a code of WeightWidth bits that chop_product reads (WeightKind, MantissaWidth). A product
 // takes FullWidth bits. BiasFile: a word of OutLanes values per output group. For every kind but
@@ -27,6 +29,7 @@ module chop_linear #(
   parameter int unsigned OutFeatures         = 8,
   parameter int unsigned InLanes             = 2,
   parameter int unsigned OutLanes            = 2,
+  parameter int unsigned WeightSets          = 1,
   parameter int unsigned InWidth             = 8,
   parameter bit          InSigned            = 1'b1,
   parameter int unsigned InExponentWidth     = 0,
@@ -68,7 +71,7 @@ module chop_linear #(
 
   localparam int unsigned InBeats  = InFeatures / InLanes;
   localparam int unsigned OutBeats = OutFeatures / OutLanes;
-  localparam int unsigned Steps    = InBeats * OutBeats;
+  localparam int unsigned Steps    = InBeats * OutBeats * WeightSets;
 
   // Text of equal widths, as the comparison wants it.
   localparam bit IsXnor   = (128'(WeightKind) == 128'("xnor"));
@@ -301,8 +304,8 @@ module chop_linear #(
   assign last      = last_q[Stages-1];
   assign sum_valid = valid_q[Stages-1];
 
-  // The group that reaches the accumulation in the next cycle, so that its bias and partial sum are
-  // read for then.
+  // The group that reaches the accumulation in the next cycle, so that its partial sum (and bias)
+  // is read for then.
   localparam int unsigned GroupWidth = chop_pkg::index_width(OutBeats);
   logic [GroupWidth-1:0] group_q;
   logic group_done;
@@ -315,15 +318,33 @@ module chop_linear #(
   logic [OutLanes*OutWidth-1:0] biases, partials, sums;
 
   if (HasBias) begin : gen_bias
+    localparam int unsigned Starts     = OutBeats * WeightSets;
+    localparam int unsigned StartWidth = chop_pkg::index_width(Starts);
     logic [OutLanes*BiasWidth-1:0] word;
+    logic [StartWidth-1:0]         start_address;
+    logic                          start_read;
+    assign start_read = valid_q[Stages-2] && first_q[Stages-2];
+
+    if (WeightSets == 1) begin : gen_one_set
+      assign start_address = group_q;
+    end else begin : gen_sets
+      // Every group of every vector has one first step, in this order.
+      logic [StartWidth-1:0] start_q;
+      assign start_address = start_q;
+      always_ff @(posedge clk_i) begin
+        if (!rst_ni) start_q <= '0;
+        else if (start_read) start_q <= (start_q == StartWidth'(Starts - 1)) ? '0 : start_q + 1'b1;
+      end
+    end
+
     chop_rom #(
       .Width(OutLanes * BiasWidth),
-      .Depth(OutBeats),
+      .Depth(Starts),
       .File (BiasFile)
     ) u_biases (
       .clk_i    (clk_i),
-      .en_i     (valid_q[Stages-2] && first_q[Stages-2]),
-      .address_i(group_q),
+      .en_i     (start_read),
+      .address_i(start_address),
       .data_o   (word)
     );
     for (genvar o = 0; o < OutLanes; o = o + 1) begin : gen_out

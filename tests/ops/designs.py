@@ -177,9 +177,14 @@ def scheduled(rng: random.Random, graph: MaseGraph) -> MaseGraph:
                 raise
             continue
         for node in graph.fx_graph.nodes:
-            if node.name in foldings:
-                meta = replace(hardware_of(node), folding=foldings[node.name])
-                update(node, hardware=meta)
+            names = [unit.node for unit in dataflow.units if unit.owner == node.name]
+            if names:
+                meta = hardware_of(node)
+                *stages, last = (
+                    replace(part, folding=foldings[name])
+                    for name, part in zip(names, (*meta.stages, meta), strict=True)
+                )
+                update(node, hardware=replace(last, stages=tuple(stages)))
         return graph
     return graph
 

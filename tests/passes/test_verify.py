@@ -123,14 +123,20 @@ def wrong_constant(graph: MaseGraph) -> None:
     weight = common_of(node).parameters["weight"]
     values = weight.values.copy()
     values[2, 5] += 1
-    parameters = {**common_of(node).parameters, "weight": Parameter(Integers(values, weight.fixed), weight.format)}
+    parameters = {
+        **common_of(node).parameters,
+        "weight": Parameter(Integers(values, weight.fixed), weight.format),
+    }
     update(node, common=replace(common_of(node), parameters=parameters))
 
 
 def wrong_constant_format(graph: MaseGraph) -> None:
     node = node_of(graph, "fc1")
     bias = common_of(node).parameters["bias"]
-    parameters = {**common_of(node).parameters, "bias": Parameter(Integers(bias.values, Fixed(9, 4)), Fixed(9, 4))}
+    parameters = {
+        **common_of(node).parameters,
+        "bias": Parameter(Integers(bias.values, Fixed(9, 4)), Fixed(9, 4)),
+    }
     update(node, common=replace(common_of(node), parameters=parameters))
 
 
@@ -206,8 +212,8 @@ def other_latency(graph: MaseGraph) -> None:
         (
             wrong_attributes,
             "node 'fc2': attributes must be LinearAttributes(in_features=4, out_features=3, "
-            "vectors=1, has_bias=True) as inferred, got LinearAttributes(in_features=4, "
-            "out_features=3, vectors=2, has_bias=True)" + COMMON,
+            "vectors=1, has_bias=True, sets=1) as inferred, got LinearAttributes(in_features=4, "
+            "out_features=3, vectors=2, has_bias=True, sets=1)" + COMMON,
         ),
         (
             wrong_constant,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from chop.ir.graph import MaseGraph
@@ -11,8 +12,8 @@ from chop.ops.base import RomOptions
 from chop.passes.contract import analysis_pass
 from chop.schedule.folding import choose_foldings
 from chop.schedule.options import HardwareOptions
-from chop.schedule.plan import Plan, make_plan
-from chop.schedule.units import Dataflow, dataflow_of
+from chop.schedule.plan import Plan, UnitPlan, make_plan
+from chop.schedule.units import Dataflow, Unit, dataflow_of
 
 __all__ = ["add_hardware_metadata_analysis_pass", "planned_metadata"]
 
@@ -38,25 +39,31 @@ def add_hardware_metadata_analysis_pass(graph: MaseGraph, arguments: HardwareOpt
 
 def planned_metadata(graph: MaseGraph, dataflow: Dataflow, plan: Plan) -> dict[str, HardwareMeta]:
     """Returns every node's hardware metadata according to the plan, by node name."""
-    built = {unit.node: unit for unit in dataflow.units}
+    built: dict[str, list[HardwareMeta]] = {}
+    for unit in dataflow.units:
+        built.setdefault(unit.owner, []).append(_unit_metadata(unit, plan.units[unit.node]))
     found = {}
     for node in graph.fx_graph.nodes:
-        host = dataflow.hosts.get(node.name, node.name)
         if node.name in built:
-            unit, done = built[node.name], plan.units[node.name]
-            build = done.build
-            found[node.name] = HardwareMeta(
-                host,
-                build.folding,
-                build.in_depth,
-                build.out_depth,
-                done.fifo_depth,
-                done.first_output_cycle,
-                unit.op.cost(unit.site, build),
-            )
+            *stages, last = built[node.name]
+            found[node.name] = replace(last, stages=tuple(stages))
         else:
+            host = dataflow.hosts.get(node.name, node.name)
             found[node.name] = HardwareMeta(host, _NO_HARDWARE, 0, 0, 0, 0, Cost())
     return found
+
+
+def _unit_metadata(unit: Unit, done: UnitPlan) -> HardwareMeta:
+    build = done.build
+    return HardwareMeta(
+        unit.node,
+        build.folding,
+        build.in_depth,
+        build.out_depth,
+        done.fifo_depth,
+        done.first_output_cycle,
+        unit.op.cost(unit.site, build),
+    )
 
 
 def _report(plan: Plan, arguments: HardwareOptions) -> Mapping[str, Any]:

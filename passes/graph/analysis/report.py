@@ -139,7 +139,7 @@ def _hardware(
     if meta is None or meta.folding.cycles == 0:
         nothing = _UNKNOWN if meta is None else ""
         return (nothing,) * 9
-    folding, cost = meta.folding, meta.cost
+    folding, cost = meta.folding, meta.total_cost
     return (
         folding.in_lanes,
         folding.out_lanes,

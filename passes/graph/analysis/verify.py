@@ -20,7 +20,7 @@ from chop.passes.contract import NoArguments, analysis_pass
 from chop.passes.graph.analysis.add_hardware import planned_metadata
 from chop.passes.graph.analysis.add_metadata import software_meta
 from chop.schedule.plan import make_plan
-from chop.schedule.units import Unit, dataflow_of
+from chop.schedule.units import Unit, dataflow_of, foldings_of
 
 __all__ = ["verify_metadata_analysis_pass"]
 
@@ -176,9 +176,9 @@ def _verify_hardware(graph: MaseGraph) -> int:
     """Makes the schedule anew from the foldings stored."""
     dataflow, report = dataflow_of(graph), graph.info["add_hardware_metadata"]
     nodes = {node.name: node for node in graph.fx_graph.nodes}
-    foldings = {unit.node: hardware_of(nodes[unit.node]).folding for unit in dataflow.units}
+    foldings = foldings_of(graph, dataflow)
     for unit in dataflow.units:
-        _verify_folding(nodes[unit.node], unit, foldings[unit.node])
+        _verify_folding(nodes[unit.owner], unit, foldings[unit.node])
     plan = make_plan(dataflow, foldings, RomOptions(style=report["rom_style"]))
     planned = planned_metadata(graph, dataflow, plan)
     for name, node in nodes.items():

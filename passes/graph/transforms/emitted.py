@@ -12,12 +12,12 @@ import jinja2
 
 from chop.ir.graph import MaseGraph
 from chop.ir.manifest import LayerEntry, Manifest
-from chop.ir.meta import common_of, hardware_of, meta_of
+from chop.ir.meta import common_of, meta_of
 from chop.ops.base import RomOptions
 from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
 from chop.schedule.netlist import Netlist, build_netlist
 from chop.schedule.plan import Plan, make_plan
-from chop.schedule.units import Dataflow, Unit, dataflow_of
+from chop.schedule.units import Dataflow, Unit, dataflow_of, foldings_of
 
 __all__ = ["Design", "design_of", "library_sources"]
 
@@ -67,8 +67,7 @@ def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design
         graph = add_hardware_metadata_analysis_pass(graph, None)
     report = graph.info["add_hardware_metadata"]
     dataflow = dataflow_of(graph)
-    nodes = {node.name: node for node in graph.fx_graph.nodes}
-    foldings = {unit.node: hardware_of(nodes[unit.node]).folding for unit in dataflow.units}
+    foldings = foldings_of(graph, dataflow)
     # ROM files of several designs in one simulation must not collide.
     rom = RomOptions(report["rom_style"], prefix="" if top == "top" else f"{top}_")
     plan = make_plan(dataflow, foldings, rom)
