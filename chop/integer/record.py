@@ -70,8 +70,8 @@ class Value:
     """A tensor of integers, of which the shape of one sample and the bounds are known.
 
     Every method writes one instruction, or none where it would change nothing, and returns its
-    result. Constants broadcast against the tensor and never make it larger. Raises FormatError
-    where a number may leave int64, ValueError (our bug) for shapes that do not fit.
+    result. Tensors of one rank broadcast; so do constants, which never make a tensor larger. Raises
+    FormatError where a number may leave int64, ValueError (our bug) for shapes that do not fit.
     """
 
     recorder: _Recorder
@@ -84,6 +84,12 @@ class Value:
     def magnitude(self) -> int:
         """The largest magnitude that an element can have."""
         return max(abs(self.low), abs(self.high))
+
+    @property
+    def is_constant(self) -> bool:
+        """Whether it is the same for all samples, without a batch dimension."""
+        number = self.index - len(self.recorder.inputs)
+        return number >= 0 and isinstance(self.recorder.steps[number].instruction, Constant)
 
     def matmul(self, weight: Ints) -> Value:
         """Returns self @ weight.T on the last axis, for a weight [outputs, inputs]."""
@@ -328,9 +334,11 @@ class Value:
 
     def _shape(self, *others: Value) -> tuple[int, ...]:
         shape = np.broadcast_shapes(self.shape, *(other.shape for other in others))
-        if shape != self.shape:
-            raise ValueError(f"{[o.shape for o in others]} make a tensor {self.shape} larger")
-        return self.shape
+        tensors = [value.shape for value in (self, *others) if not value.is_constant]
+        # Of one rank, so that their batches meet.
+        if shape != np.broadcast_shapes(*tensors) or len({len(t) for t in tensors}) > 1:
+            raise ValueError(f"{[o.shape for o in others]} do not suit a tensor {self.shape}")
+        return shape
 
 
 def record(

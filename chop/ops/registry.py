@@ -16,9 +16,8 @@ from chop.ops.add import ADD
 from chop.ops.base import Op
 from chop.ops.batch_norm import BATCH_NORM
 from chop.ops.cast import Cast
-from chop.ops.cat import Cat
 from chop.ops.clamp import Clamp
-from chop.ops.conv import Conv
+from chop.ops.extreme import Extreme
 from chop.ops.identity import Identity
 from chop.ops.leaky_relu import LeakyRelu
 from chop.ops.linear import Linear
@@ -33,17 +32,17 @@ from chop.ops.slice import SLICE
 from chop.ops.sub import SUB
 from chop.ops.table import Table
 from chop.ops.tensor_add import TensorAdd
+from chop.ops.tensor_mul import TensorMul
 from chop.ops.upsample import UPSAMPLE
 
-__all__ = ["candidates", "find", "operator", "operators"]
+__all__ = ["find", "operator", "operators"]
 
 _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
     BATCH_NORM,
     Cast(),
-    Cat(),
     Clamp(),
-    Conv(),
+    Extreme(),
     Identity(),
     LeakyRelu(),
     Linear(),
@@ -58,6 +57,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     SUB,
     Table(),
     TensorAdd(),
+    TensorMul(),
     UPSAMPLE,
 )
 
@@ -74,14 +74,6 @@ def operator(name: str) -> Op[Any]:
             return op
     known = (op.name for op in _OPERATORS)
     raise UnsupportedOpError(f"no operator '{name}'{did_you_mean(name, known)}")
-
-
-def candidates(node: fx.Node, module: nn.Module | None) -> tuple[Op[Any], ...]:
-    """Returns the operators that a node may call, whatever its operands are."""
-    name = getattr(module, "operator", None)
-    if isinstance(name, str):
-        return (operator(name),)
-    return _by_target().get(type(module) if module is not None else node.target, ())
 
 
 def find(node: fx.Node, module: nn.Module | None, arity: int) -> Op[Any]:

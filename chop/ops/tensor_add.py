@@ -1,4 +1,4 @@
-"""tensor_add: y = a + b or a - b of two tensors of one shape, at any two scales."""
+"""tensor_add: y = a + b or a - b of two tensors, one of which may be broadcast."""
 
 from __future__ import annotations
 
@@ -13,11 +13,20 @@ from chop.errors import UnsupportedOpError
 from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
-from chop.ir.meta import Cost
+from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import flag
-from chop.ops.timing import Flow, join
+from chop.ops.operands import (
+    check_shapes,
+    operand_foldings,
+    operand_parameters,
+    operands_cost,
+    operands_flow,
+    result_layout,
+    spreads_of,
+)
+from chop.ops.timing import Flow
 
 __all__ = ["TensorAdd"]
 
@@ -33,7 +42,7 @@ class TensorAddAttributes:
 
 class TensorAdd(Op[TensorAddAttributes]):
     name = "tensor_add"
-    summary = "y = a + b or a - b of two tensors of one shape"
+    summary = "y = a + b or a - b of two tensors, one of which may be broadcast"
     targets = (operator.add, operator.iadd, torch.add, "add", "add_", *_SUBTRACTIONS)
     arity = 2
     module = "chop_add"
@@ -42,14 +51,11 @@ class TensorAdd(Op[TensorAddAttributes]):
     def read(self, call: Call) -> TensorAddAttributes:
         if call.argument(2, "alpha", 1) != 1:
             raise call.refuse("alpha other than 1", "multiply the operand by it first")
-        a, b = call.input_shapes
-        if a != b:
-            raise call.refuse(
-                f"tensors of different shapes {a} and {b}", "expand one of them first"
-            )
+        check_shapes(call)
         return TensorAddAttributes(call.node.target in _SUBTRACTIONS)
 
     def infer(self, site: Site[TensorAddAttributes]) -> TensorType:
+        spreads_of(site)
         a, b = site.inputs
         frac_width = max(a.fixed.frac_width, b.fixed.frac_width)
         (a_low, a_high), (b_low, b_high) = (
@@ -57,7 +63,8 @@ class TensorAdd(Op[TensorAddAttributes]):
         )
         if site.attributes.subtract:
             b_low, b_high = -b_high, -b_low
-        return TensorType.bounded(a.shape, a_low + b_low, a_high + b_high, frac_width, a.layout)
+        low, high = a_low + b_low, a_high + b_high
+        return TensorType.bounded(site.exact.shape, low, high, frac_width, result_layout(site))
 
     def infer_scale(self, site: Site[TensorAddAttributes]) -> Scale | None:
         a, b = site.inputs
@@ -76,6 +83,9 @@ class TensorAdd(Op[TensorAddAttributes]):
         )
         return a - b if site.attributes.subtract else a + b
 
+    def foldings(self, site: Site[TensorAddAttributes]) -> tuple[Folding, ...]:
+        return operand_foldings(site)
+
     def bind(self, site: Site[TensorAddAttributes], build: Build) -> Binding:
         a, b = (t.fixed for t in site.inputs)
         y = site.output.fixed
@@ -84,11 +94,7 @@ class TensorAdd(Op[TensorAddAttributes]):
         return Binding(
             self.module,
             {
-                "Lanes": build.folding.out_lanes,
-                "AWidth": a.width,
-                "ASigned": flag(a.signed),
-                "BWidth": b.width,
-                "BSigned": flag(b.signed),
+                **operand_parameters(site, build),
                 "AShiftLeft": frac_width - a.frac_width,
                 "BShiftLeft": frac_width - b.frac_width,
                 "BNegate": flag(site.attributes.subtract),
@@ -107,17 +113,19 @@ class TensorAdd(Op[TensorAddAttributes]):
         valid: Sequence[Ints],
         samples: int,
     ) -> Flow:
-        return join(valid, 1)
+        return operands_flow(site, build, valid, samples, 1)
 
     def cost(self, site: Site[TensorAddAttributes], build: Build) -> Cost:
         lanes, width = build.folding.out_lanes, site.exact.fixed.width
-        return super().cost(site, build) + Cost(luts=lanes * width)
+        own = Cost(luts=lanes * width)
+        return super().cost(site, build) + own + operands_cost(site, build)
 
     def cases(self) -> tuple[Case, ...]:
         return (
             Case("inputs", _Sum(), ((6,), (6,))),
             Case("residual", _Residual(), ((6,),)),
             Case("twice", _Twice(), ((4,),)),
+            Case("broadcast", _Bias(), ((4, 2, 2), (4, 1, 1))),
         )
 
 
@@ -134,6 +142,11 @@ class _Residual(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         inner: torch.Tensor = self.inner(x.relu())
         return x + inner
+
+
+class _Bias(nn.Module):
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return a + b, b - a
 
 
 class _Twice(nn.Module):

@@ -1,7 +1,8 @@
 // y = saturate(round(((a << AShiftLeft) + (b << BShiftLeft)) * 2^-ShiftRight)), lane by lane;
 // BNegate subtracts b. The shifts bring a and b to a common scale, so the sum is exact and rounded
-// once. Latency 1, one beat per cycle. A beat of a and a beat of b are accepted together: their
-// ready is combinational in both valids and in y_ready_i; y_valid_o and y_data_o are registers.
+// once. A smaller operand is repeated (chop_operands). Latency 1 from the join, one beat per cycle.
+// A beat of a and a beat of b are joined: their ready is combinational in the valids and in
+// y_ready_i; y_valid_o and y_data_o are registers.
 module chop_add #(
   parameter int unsigned Lanes      = 4,
   parameter int unsigned AWidth     = 8,
@@ -11,6 +12,14 @@ module chop_add #(
   parameter int unsigned AShiftLeft = 0,
   parameter int unsigned BShiftLeft = 0,
   parameter bit          BNegate    = 1'b0,
+  parameter int unsigned ABeats     = 1,
+  parameter int unsigned ARepeats   = 1,
+  parameter bit          ASpread    = 1'b0,
+  parameter int unsigned ADepth     = 0,
+  parameter int unsigned BBeats     = 1,
+  parameter int unsigned BRepeats   = 1,
+  parameter bit          BSpread    = 1'b0,
+  parameter int unsigned BDepth     = 0,
   parameter int unsigned OutWidth   = 9,
   parameter bit          OutSigned  = 1'b1,
   parameter int unsigned ShiftRight = 0,
@@ -36,18 +45,48 @@ module chop_add #(
   localparam int unsigned BFull    = (BSigned ? BWidth : BWidth + 1) + BShiftLeft;
   localparam int unsigned SumWidth = chop_pkg::max(AFull, BFull) + 1;
 
+  logic [Lanes*AWidth-1:0] a_data;
+  logic [Lanes*BWidth-1:0] b_data;
+  logic                    valid, ready;
+  chop_operands #(
+    .Lanes   (Lanes),
+    .AWidth  (AWidth),
+    .ABeats  (ABeats),
+    .ARepeats(ARepeats),
+    .ASpread (ASpread),
+    .ADepth  (ADepth),
+    .BWidth  (BWidth),
+    .BBeats  (BBeats),
+    .BRepeats(BRepeats),
+    .BSpread (BSpread),
+    .BDepth  (BDepth)
+  ) u_operands (
+    .clk_i    (clk_i),
+    .rst_ni   (rst_ni),
+    .a_data_i (a_data_i),
+    .a_valid_i(a_valid_i),
+    .a_ready_o(a_ready_o),
+    .b_data_i (b_data_i),
+    .b_valid_i(b_valid_i),
+    .b_ready_o(b_ready_o),
+    .a_data_o (a_data),
+    .b_data_o (b_data),
+    .valid_o  (valid),
+    .ready_i  (ready)
+  );
+
   logic [Lanes*SumWidth-1:0] values;
   for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
     logic signed [SumWidth-1:0] a, b, sum;
     if (ASigned) begin : gen_a_signed
-      assign a = SumWidth'($signed(a_data_i[i*AWidth +: AWidth]));
+      assign a = SumWidth'($signed(a_data[i*AWidth +: AWidth]));
     end else begin : gen_a_unsigned
-      assign a = SumWidth'(a_data_i[i*AWidth +: AWidth]);
+      assign a = SumWidth'(a_data[i*AWidth +: AWidth]);
     end
     if (BSigned) begin : gen_b_signed
-      assign b = SumWidth'($signed(b_data_i[i*BWidth +: BWidth]));
+      assign b = SumWidth'($signed(b_data[i*BWidth +: BWidth]));
     end else begin : gen_b_unsigned
-      assign b = SumWidth'(b_data_i[i*BWidth +: BWidth]);
+      assign b = SumWidth'(b_data[i*BWidth +: BWidth]);
     end
     if (BNegate) begin : gen_subtract
       assign sum = (a <<< AShiftLeft) - (b <<< BShiftLeft);
@@ -56,16 +95,6 @@ module chop_add #(
     end
     assign values[i*SumWidth +: SumWidth] = sum;
   end
-
-  logic valid, ready;
-  chop_join #(
-    .Inputs(2)
-  ) u_join (
-    .valid_i({b_valid_i, a_valid_i}),
-    .ready_o({b_ready_o, a_ready_o}),
-    .valid_o(valid),
-    .ready_i(ready)
-  );
 
   chop_cast #(
     .Lanes     (Lanes),

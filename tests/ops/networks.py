@@ -77,9 +77,9 @@ def random_network(rng: random.Random) -> tuple[Network, list[Shape]]:
 def _grow(rng: random.Random, steps: list[Step], shapes: list[Shape]) -> None:
     # Mostly a chain; sometimes an earlier value gets one more reader.
     source = len(shapes) - 1 if rng.random() < 0.75 else rng.randrange(len(shapes))
-    twins = [i for i, shape in enumerate(shapes) if shape == shapes[source] and i != source]
-    if twins and rng.random() < 0.4:
-        call = rng.choice((torch.add, torch.sub))
+    twins = [i for i, shape in enumerate(shapes) if _broadcast(shape, shapes[source])]
+    if len(twins) > 1 and rng.random() < 0.4:
+        call = rng.choice((torch.add, torch.sub, torch.mul, torch.maximum, torch.min))
         _add(steps, shapes, (source, rng.choice(twins)), call)
     else:
         shared = [
@@ -90,6 +90,11 @@ def _grow(rng: random.Random, steps: list[Step], shapes: list[Shape]) -> None:
         reuse = shared and rng.random() < 0.3
         call = rng.choice(shared) if reuse else _layer(rng, shapes[source])
         _add(steps, shapes, (source,), call)
+
+
+def _broadcast(a: Shape, b: Shape) -> bool:
+    """Whether two tensors of these shapes can be operands of one operator."""
+    return len(a) == len(b) and all(m == n or 1 in (m, n) for m, n in zip(a, b, strict=True))
 
 
 def _add(

@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
-from tests.rtl import rtl_casts, rtl_layers, rtl_linear, rtl_moves, rtl_streams, rtl_windows
+from tests.rtl import (
+    rtl_casts,
+    rtl_layers,
+    rtl_linear,
+    rtl_moves,
+    rtl_operands,
+    rtl_streams,
+    rtl_windows,
+)
 
 CASES = (
     *rtl_streams.CASES,
@@ -11,4 +19,5 @@ CASES = (
     *rtl_casts.CASES,
     *rtl_windows.CASES,
     *rtl_moves.CASES,
+    *rtl_operands.CASES,
 )
