@@ -16,7 +16,9 @@ from chop.ops.add import ADD
 from chop.ops.base import Op
 from chop.ops.batch_norm import BATCH_NORM
 from chop.ops.cast import Cast
+from chop.ops.cat import Cat
 from chop.ops.clamp import Clamp
+from chop.ops.conv import Conv
 from chop.ops.extreme import Extreme
 from chop.ops.identity import Identity
 from chop.ops.leaky_relu import LeakyRelu
@@ -35,13 +37,15 @@ from chop.ops.tensor_add import TensorAdd
 from chop.ops.tensor_mul import TensorMul
 from chop.ops.upsample import UPSAMPLE
 
-__all__ = ["find", "operator", "operators"]
+__all__ = ["candidates", "find", "operator", "operators"]
 
 _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
     BATCH_NORM,
     Cast(),
+    Cat(),
     Clamp(),
+    Conv(),
     Extreme(),
     Identity(),
     LeakyRelu(),
@@ -74,6 +78,14 @@ def operator(name: str) -> Op[Any]:
             return op
     known = (op.name for op in _OPERATORS)
     raise UnsupportedOpError(f"no operator '{name}'{did_you_mean(name, known)}")
+
+
+def candidates(node: fx.Node, module: nn.Module | None) -> tuple[Op[Any], ...]:
+    """Returns the operators that a node may call, whatever its operands are."""
+    name = getattr(module, "operator", None)
+    if isinstance(name, str):
+        return (operator(name),)
+    return _by_target().get(type(module) if module is not None else node.target, ())
 
 
 def find(node: fx.Node, module: nn.Module | None, arity: int) -> Op[Any]:
