@@ -31,7 +31,12 @@ def fake_quantize(
         plain = (x, format.width, format.frac_width, format.signed, rounding.value)
         proxy: Any = x.tracer.create_proxy("call_function", cast_to_fixed, plain, {})
         return cast(torch.Tensor, proxy)
-    return straight_through(x, format, rounding)
+    return straight_through(_real(x), format, rounding)
+
+
+def _real(x: torch.Tensor) -> torch.Tensor:
+    """Returns indices and other whole numbers in floating point, as every format quantises."""
+    return x if x.is_floating_point() else x.to(torch.get_default_dtype())
 
 
 def cast_to_fixed(
@@ -66,7 +71,7 @@ class Cast(nn.Module):
         return self.quantizer.rounding
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        result: torch.Tensor = self.quantizer(x)
+        result: torch.Tensor = self.quantizer(_real(x))
         return result
 
     def extra_repr(self) -> str:

@@ -13,6 +13,7 @@ from chop.ir.meta import common_of
 from chop.nn.layers import QuantizedLayer
 from chop.nn.result import QuantizedResult
 from chop.ops.add import ADD
+from chop.ops.argmax import Argmax
 from chop.ops.base import Op
 from chop.ops.batch_norm import BATCH_NORM
 from chop.ops.cast import Cast
@@ -41,6 +42,7 @@ __all__ = ["candidates", "find", "operator", "operators"]
 
 _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
+    Argmax(),
     BATCH_NORM,
     Cast(),
     Cat(),

@@ -42,6 +42,7 @@ _ARGUMENTS: dict[str, tuple[Any, ...]] = {
 }
 _ARGUMENTS |= {
     **dict.fromkeys(("pow", "pow_", "ipow"), (3,)),
+    "argmax": (-1,),
     "prelu": (torch.tensor([0.25]),),
     **dict.fromkeys(("threshold", "threshold_", "_threshold", "Threshold"), (0.5, 0.25)),
 }

@@ -86,6 +86,39 @@ class Pair(Model):
         return out
 
 
+@dataclass
+class Largest(Model):
+    """chop_argmax: a register behind the largest of a beat, then the result's."""
+
+    lanes: int
+    size: int
+    numbers: Callable[[Beat], list[int]]
+    held: Beat | None = None
+    elements: list[int] = field(default_factory=list)
+    result: int | None = None
+
+    def cycle(self, inputs: Values) -> Expected:
+        free = self.result is None or bool(inputs["y_ready"])
+        last = len(self.elements) == self.size - self.lanes
+        moves = not last or free
+        out: Expected = {
+            "x_ready": moves or self.held is None,
+            "y_valid": self.result is not None,
+            "y_data": self.result,
+        }
+        if free:
+            self.result = None
+        if self.held is not None and moves:
+            self.elements += self.numbers(self.held)
+            self.held = None
+            if last:
+                self.result = self.elements.index(max(self.elements))
+                self.elements = []
+        if out["x_ready"] and inputs["x_valid"]:
+            self.held = inputs["x_data"]
+        return out
+
+
 # Width, signedness, left shift of an operand; beats, repeats, spread, depth where it is repeated.
 Operand = tuple[int, bool, int]
 Repeats = tuple[int, int, bool, int]
@@ -157,6 +190,18 @@ def _pair(
     return Case(module, parameters, model, layer_ports("ab"), sources, (y,))
 
 
+def _argmax(lanes: int, size: int, width: int, signed: bool, out_width: int) -> Case:
+    parameters = {"Lanes": lanes, "Size": size, "InWidth": width, "InSigned": int(signed)}
+    return Case(
+        "chop_argmax",
+        {**parameters, "OutWidth": out_width},
+        lambda: Largest(lanes, size, lambda beat: split(beat, lanes, width, signed)),
+        layer_ports(),
+        (Signal("x", lanes, width),),
+        (Signal("y", 1, out_width),),
+    )
+
+
 def _product(u: int, v: int) -> int:
     return u * v
 
@@ -168,6 +213,11 @@ CASES = (
     _repeat(3, 2, (1, 6, True, 1)),
     _repeat(2, 3, (1, 2, True, 2)),
     _repeat(1, 3, (1, 4, True, 3)),
+    _argmax(2, 6, 3, True, 3),
+    _argmax(3, 3, 2, False, 2),
+    _argmax(1, 5, 3, True, 4),
+    _argmax(5, 10, 4, False, 4),
+    _argmax(1, 1, 4, True, 1),
     _pair("chop_extreme", (5, True, 0), (5, True, 0), (5, True), max),
     _pair("chop_extreme", (5, True, 2), (6, False, 0), (6, True), min, right=1, Minimum=1),
     _pair("chop_extreme", (5, False, 0), (4, True, 1), (8, True), max, left=2),
