@@ -12,7 +12,7 @@ from sklearn.model_selection import train_test_split
 
 from chop.datasets.dataset import Dataset, standardised
 
-__all__ = ["breast_cancer", "digits", "iris", "wine"]
+__all__ = ["breast_cancer", "digits", "digits_images", "iris", "wine"]
 
 
 def digits() -> Dataset:
@@ -21,6 +21,13 @@ def digits() -> Dataset:
     train, test = _split(y)
     x = (x / 16).astype(np.float32)
     return Dataset("digits", x[train], y[train], x[test], y[test], 10)
+
+
+def digits_images() -> Dataset:
+    """The digits as images [1, 8, 8], pixel / 16."""
+    flat = digits()
+    x_train, x_test = (x.reshape(-1, 1, 8, 8) for x in (flat.x_train, flat.x_test))
+    return Dataset("digits_images", x_train, flat.y_train, x_test, flat.y_test, flat.classes)
 
 
 def iris() -> Dataset:

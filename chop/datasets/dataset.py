@@ -1,4 +1,4 @@
-"""What a data set is: two splits of feature vectors with class labels."""
+"""What a data set is: two splits of samples, vectors or images, with class labels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ class Dataset:
     """A classification task.
 
     Attributes:
-        x_train, x_test: float32 [N, features], normalised as the data set's own file says.
+        x_train, x_test: float32 [N, *shape], normalised as the data set's own file says; vectors
+            [N, features] or images [N, channels, height, width].
         y_train, y_test: int64 [N], each in 0..classes-1.
 
     Raises DataError when the arrays do not fit each other.
@@ -38,9 +39,9 @@ class Dataset:
             ("train", self.x_train, self.y_train),
             ("test", self.x_test, self.y_test),
         ):
-            if x.ndim != 2 or y.shape != (len(x),) or not len(x):
+            if x.ndim < 2 or y.shape != (len(x),) or not len(x):
                 raise DataError(
-                    f"dataset '{self.name}': {split} split must be [N, features] with N labels, "
+                    f"dataset '{self.name}': {split} split must be [N, *shape] with N labels, "
                     f"got x {list(x.shape)} and y {list(y.shape)}; replace the file it came from"
                 )
             if y.min() < 0 or y.max() >= self.classes:
@@ -48,16 +49,17 @@ class Dataset:
                     f"dataset '{self.name}': {split} labels must be in 0..{self.classes - 1}, "
                     f"got {y.min()}..{y.max()}; replace the file it came from"
                 )
-        if self.x_train.shape[1] != self.x_test.shape[1]:
+        if self.x_train.shape[1:] != self.x_test.shape[1:]:
             raise DataError(
-                f"dataset '{self.name}': both splits must have the same features, got "
-                f"{self.x_train.shape[1]} and {self.x_test.shape[1]}; replace the file it came from"
+                f"dataset '{self.name}': samples of both splits must have one shape, got "
+                f"{list(self.shape)} and {list(self.x_test.shape[1:])}; replace the file it came "
+                "from"
             )
 
     @property
-    def features(self) -> int:
-        """Elements of one sample."""
-        return int(self.x_train.shape[1])
+    def shape(self) -> tuple[int, ...]:
+        """The shape of one sample."""
+        return self.x_train.shape[1:]
 
 
 def standardised(

@@ -1,4 +1,4 @@
-"""Image sets, one flat vector per image."""
+"""MNIST, one flat vector per image or as images."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import numpy as np
 import numpy.typing as npt
 
 from chop.datasets.dataset import Dataset, Features
-from chop.datasets.store import Arrays, load_arrays
+from chop.datasets.store import Arrays, data_directory, load_arrays
+from chop.errors import DataError
 
-__all__ = ["mnist"]
+__all__ = ["mnist", "mnist_images"]
 
 _MNIST_TRAIN = 60_000
 
@@ -23,6 +24,19 @@ def mnist() -> Dataset:
 
     y_train, y_test = (arrays[key].astype(np.int64) for key in ("y_train", "y_test"))
     return Dataset("mnist", scaled("x_train"), y_train, scaled("x_test"), y_test, 10)
+
+
+def mnist_images() -> Dataset:
+    """The images of mnist as [1, 28, 28], from the same file."""
+    flat = mnist()
+    if flat.shape != (784,):
+        path = data_directory() / "mnist.npz"
+        raise DataError(
+            f"dataset 'mnist_images': '{path}' must hold images of 28 x 28 = 784 pixels, got "
+            f"{list(flat.shape)}; replace the file"
+        )
+    x_train, x_test = (x.reshape(-1, 1, 28, 28) for x in (flat.x_train, flat.x_test))
+    return Dataset("mnist_images", x_train, flat.y_train, x_test, flat.y_test, flat.classes)
 
 
 def _split_mnist(x: npt.NDArray[np.float64], labels: npt.NDArray[np.str_]) -> Arrays:

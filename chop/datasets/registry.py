@@ -11,12 +11,16 @@ __all__ = ["DATASETS", "load_dataset"]
 
 DATASETS = {
     "breast_cancer": "chop.datasets.bundled:breast_cancer",
+    "cifar10": "chop.datasets.cifar10:cifar10",
+    "cifar10_subset": "chop.datasets.cifar10:cifar10_subset",
     "digits": "chop.datasets.bundled:digits",
+    "digits_images": "chop.datasets.bundled:digits_images",
     "iris": "chop.datasets.bundled:iris",
     "jsc": "chop.datasets.tables:jsc",
     "letter": "chop.datasets.tables:letter",
     "magic": "chop.datasets.tables:magic",
     "mnist": "chop.datasets.images:mnist",
+    "mnist_images": "chop.datasets.images:mnist_images",
     "wine": "chop.datasets.bundled:wine",
 }
 

@@ -1,4 +1,4 @@
-"""The data folder: <name>.npz files, filled from OpenML on first use."""
+"""The data folder: <name>.npz files, filled on first use, most of them from OpenML."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import platformdirs
 
 from chop.errors import DataError
 
-__all__ = ["Arrays", "data_directory", "load_arrays"]
+__all__ = ["Arrays", "data_directory", "load_arrays", "stored_arrays"]
 
 Arrays = Mapping[str, npt.NDArray[np.generic]]
 
@@ -40,9 +40,18 @@ def load_arrays(
 
     Raises DataError when the file is malformed, or missing while OpenML cannot be reached.
     """
+    return stored_arrays(name, lambda path: split(*_fetch(name, openml_id, path)))
+
+
+def stored_arrays(name: str, make: Callable[[Path], Arrays]) -> Arrays:
+    """Returns x_train, y_train, x_test, y_test of <data folder>/<name>.npz.
+
+    A missing file is made first: `make` is told its path, for its errors, and returns the four
+    arrays. Raises DataError when the file is malformed.
+    """
     path = data_directory() / f"{name}.npz"
     if not path.is_file():
-        _store(path, split(*_fetch(name, openml_id, path)))
+        _store(path, make(path))
     try:
         with np.load(path, allow_pickle=False) as file:
             missing = [key for key in _KEYS if key not in file]

@@ -19,6 +19,8 @@ from chop.models.create import create_model
 
 __all__ = ["Job", "accuracy", "hit_rate", "load_job"]
 
+_ACCURACY_BATCH = 2048
+
 
 @dataclass(frozen=True, slots=True)
 class Job:
@@ -72,7 +74,9 @@ def accuracy(model: nn.Module, inputs: tuple[torch.Tensor, ...], labels: Labels)
     """Returns the share of samples, in 0..1, whose largest score is at the label."""
     model.eval()
     with torch.inference_mode():
-        scores = model(*inputs)
+        # In parts: a convolution's results are many times larger than the images.
+        starts = range(0, len(labels), _ACCURACY_BATCH)
+        scores = torch.cat([model(*(x[s : s + _ACCURACY_BATCH] for x in inputs)) for s in starts])
     return hit_rate(scores, labels)
 
 
@@ -102,7 +106,7 @@ def _check_fit(job: Job, dataset: Dataset) -> None:
     except RuntimeError as error:
         raise ShapeError(
             f"{who}: the model does not take samples of dataset '{dataset.name}', "
-            f"{dataset.features} features: {str(error).splitlines()[0]}; change model.arguments"
+            f"shape {list(dataset.shape)}: {str(error).splitlines()[0]}; change model.arguments"
         ) from error
     if not isinstance(scores, torch.Tensor) or scores.shape != (2, dataset.classes):
         got = list(scores.shape) if isinstance(scores, torch.Tensor) else type(scores).__name__

@@ -72,7 +72,7 @@ def test_unknown_operator(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_wrong_shape(capsys: pytest.CaptureFixture[str]) -> None:
     assert _error(capsys, "--set", "model.arguments.sizes=[32, 10]") == (
-        "job 'digits_mlp': the model does not take samples of dataset 'digits', 64 features: "
+        "job 'digits_mlp': the model does not take samples of dataset 'digits', shape [64]: "
         "mat1 and mat2 shapes cannot be multiplied (2x64 and 32x10); change model.arguments"
     )
 

@@ -149,7 +149,7 @@ def test_arrays_that_do_not_fit_are_one_line() -> None:
     with pytest.raises(DataError) as caught:
         Dataset("toy", x, y[:1], x, y, 2)
     assert str(caught.value) == (
-        "dataset 'toy': train split must be [N, features] with N labels, got x [2, 3] and y [1]; "
+        "dataset 'toy': train split must be [N, *shape] with N labels, got x [2, 3] and y [1]; "
         "replace the file it came from"
     )
     with pytest.raises(DataError) as caught:
@@ -160,7 +160,7 @@ def test_arrays_that_do_not_fit_are_one_line() -> None:
     with pytest.raises(DataError) as caught:
         Dataset("toy", x, y, x[:, :2], y, 2)
     assert str(caught.value) == (
-        "dataset 'toy': both splits must have the same features, got 3 and 2; "
+        "dataset 'toy': samples of both splits must have one shape, got [3] and [2]; "
         "replace the file it came from"
     )
 

@@ -184,7 +184,7 @@ def test_a_model_that_does_not_fit_the_data_is_one_line() -> None:
         return str(caught.value)
 
     assert message("[5, 3]") == (
-        "job 'tiny': the model does not take samples of dataset 'iris', 4 features: "
+        "job 'tiny': the model does not take samples of dataset 'iris', shape [4]: "
         "mat1 and mat2 shapes cannot be multiplied (2x4 and 5x3); change model.arguments"
     )
     assert message("[4, 2]") == (
