@@ -1,5 +1,5 @@
 // A number times a weight that is stored as a code. OutWidth bits two's complement (wraps).
-// Latency 0 (combinational), of minifloat 1: a free-running register between multiplier and shifter.
+// Latency 0 (combinational), of minifloat 1: a free register between multiplier and shifter.
 // Kind, what the code holds, and what the product costs:
 //   integer    two's complement                        a multiplier
 //   binary     1: +1, 0: -1                            OutWidth XORs

@@ -15,16 +15,16 @@ import torch
 from torch import nn
 
 
-class Sine(nn.Module):
+class Running(nn.Module):
     def __init__(self):
         super().__init__()
         self.fc = nn.Linear(64, 10)
 
     def forward(self, x):
-        return torch.sin(self.fc(x))
+        return torch.cummax(self.fc(x), 1).values
 
 
-class Branch(Sine):
+class Branch(Running):
     def forward(self, x):
         if x.sum() > 0:
             return self.fc(x)
@@ -64,8 +64,8 @@ def test_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_unknown_operator(capsys: pytest.CaptureFixture[str]) -> None:
-    assert _error(capsys, "--model", "models.py:Sine") == (
-        "node 'sin' (models.py:12): 'sin' is not a chop operator; "
+    assert _error(capsys, "--model", "models.py:Running") == (
+        "node 'cummax' (models.py:12): 'cummax' is not a chop operator; "
         "see 'chop list operators' for what there is"
     )
 
