@@ -21,7 +21,7 @@ class Running(nn.Module):
         self.fc = nn.Linear(64, 10)
 
     def forward(self, x):
-        return torch.cummax(self.fc(x), 1).values
+        return torch.cumsum(self.fc(x), 1)
 
 
 class Branch(Running):
@@ -65,7 +65,7 @@ def test_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unknown_operator(capsys: pytest.CaptureFixture[str]) -> None:
     assert _error(capsys, "--model", "models.py:Running") == (
-        "node 'cummax' (models.py:12): 'cummax' is not a chop operator; "
+        "node 'cumsum' (models.py:12): 'cumsum' is not a chop operator; "
         "see 'chop list operators' for what there is"
     )
 
