@@ -121,9 +121,7 @@ class Annotator:
         attributes = op.read(call)
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
-        if op.moves_elements:
-            exact = replace(exact, layout=self._wanted_layout(node, FREE_LAYOUT))
-        elif op.gives_any_order:
+        if op.gives_any_order:
             exact = replace(exact, layout=self._wanted_layout(node, None))
         parameters, blocked = _parameters(op, call, module)
         if parameters is None or not all(t.exact for t in inputs):
@@ -132,6 +130,8 @@ class Annotator:
             if output.format is not None:
                 blocked = _without_hardware("result", [output.format])
             return CommonMeta(op.name, attributes, inputs, output, blocked=blocked)
+        if op.moves_elements:
+            exact = replace(exact, layout=self._wanted_layout(node, FREE_LAYOUT))
         site = Site(node.name, attributes, inputs, parameters, Rounding.HALF_UP, exact, exact)
         try:
             output = replace(op.infer(site), scale=op.infer_scale(site))

@@ -200,8 +200,10 @@ class Op(ABC, Generic[A]):
     is_buffer: ClassVar[bool] = False
     # Whether its hardware gives its result in whatever order a reader wants, at no cost.
     gives_any_order: ClassVar[bool] = False
-    # Whether its result may be a view of its input's memory.
+    # Whether its result may be a view of its input's memory; it chooses its stream's order itself.
     moves_elements: ClassVar[bool] = False
+    # Whether it moves elements and is cheapest where its inputs come in the result's order.
+    hands_on_order: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.
     is_positively_homogeneous: ClassVar[bool] = False
 

@@ -41,6 +41,7 @@ class Cat(Op[CatAttributes]):
     arity = None
     module = "chop_concat"
     moves_elements = True
+    hands_on_order = True
 
     def read(self, call: Call) -> CatAttributes:
         tensors = call.argument(0, "tensors")

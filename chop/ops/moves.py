@@ -31,6 +31,8 @@ _LUT_RAM_BITS = 2048
 class MoveOp(Op[Move]):
     """An operator that moves elements; `to_move` reads a call.
 
+    `keeps_axes`: the result's axes are the input's, in their order.
+
     The hardware depends on what comes of it in stream order: nothing where only the layout changes,
     else chop_slice, chop_pad or chop_reorder.
     """
@@ -45,11 +47,13 @@ class MoveOp(Op[Move]):
         modules: tuple[str, ...],
         to_move: Callable[[Call], Move],
         cases: tuple[Case, ...],
+        keeps_axes: bool = True,
     ) -> None:
         self.name = name  # type: ignore[misc]  # an instance's own, not the class's
         self.summary = summary  # type: ignore[misc]
         self.targets = targets  # type: ignore[misc]
         self.modules = modules  # type: ignore[misc]
+        self.hands_on_order = keeps_axes  # type: ignore[misc]
         self._to_move = to_move
         self._cases = cases
 

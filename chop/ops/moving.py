@@ -67,7 +67,8 @@ class Move:
 def moved(move: Move, x: Ints) -> Ints:
     """Returns the result for one sample [*shape], with -1 in the place of the constant."""
     program = record(lambda values: move.write(values[0], -1), [(x.shape, 0, max(x.size, 1))])
-    return run(program, [x[None]])[0]
+    result: Ints = run(program, [x[None]])[0]
+    return result
 
 
 def read_move(
@@ -139,7 +140,8 @@ def _replayed(call: Call, x: torch.Tensor) -> torch.Tensor:
     def given(argument: fx.Node) -> Any:
         return x.clone()
 
-    args, kwargs = (fx.node.map_arg(given_to, given) for given_to in (call.args, dict(call.kwargs)))
+    args: tuple[Any, ...] = tuple(fx.node.map_arg(call.args, given))
+    kwargs: dict[str, Any] = dict(fx.node.map_arg(dict(call.kwargs), given))
     if call.module is not None:
         result = call.module(*args, **kwargs)
     elif isinstance(call.node.target, str):

@@ -125,8 +125,8 @@ class Passage:
         # Beat k is needed by its deadline, and the ones after it a cycle each later.
         numbers = np.arange(len(valid), dtype=np.int64)
         latest = np.minimum.accumulate((deadlines - numbers)[::-1])[::-1] + numbers
-        depths = (max(self.beats, occupancy(times, freed)) for times in (valid, latest))
-        return Flow((valid,), steps + 1, *depths)
+        depth, patient = (max(self.beats, occupancy(times, freed)) for times in (valid, latest))
+        return Flow((valid,), steps + 1, depth, patient)
 
 
 def literal(values: Sequence[int], width: int) -> str:

@@ -80,4 +80,5 @@ PERMUTE = MoveOp(
         Case("pixel_unshuffle", nn.PixelUnshuffle(2), ((2, 4, 6),)),
         Case("flip", Spelled(lambda x: x.flip(-1).mT + 0.5), ((2, 3, 4),)),
     ),
+    keeps_axes=False,
 )

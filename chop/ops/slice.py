@@ -21,10 +21,10 @@ def _read(call: Call) -> Move:
 
 class _Split(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        a, b = x.split((2, 3), dim=1)
+        a, b = torch.split(x, [2, 3], dim=1)
         c, _ = torch.chunk(b, 2, dim=1)
         first, second = a.unbind(1)
-        return torch.relu(c[:, 0]) + (first - second)
+        return torch.relu(c[:, 0]) + torch.sub(first, second)
 
 
 SLICE = MoveOp(

@@ -198,7 +198,7 @@ def _slice(
 ) -> Case:
     width, places = 5, _places(first, loops)
     walk = _walk_parameters(first, loops, period)
-    params = {
+    params: dict[str, int | str] = {
         "ElementWidth": width,
         "InLanes": in_lanes,
         "OutLanes": len(lane_map),
@@ -217,7 +217,7 @@ def _pad(
     first: int, loops: Loops, period: int, signed: bool = True, shift: int = 0, value: int = -3
 ) -> Case:
     lanes, width, out_width, places = 2, 4, 8, _places(first, loops)
-    params = {
+    params: dict[str, int | str] = {
         "Lanes": lanes,
         "InWidth": width,
         "InSigned": int(signed),
@@ -253,7 +253,7 @@ def _reorder(
     lane_map: Sequence[int] = (0,),
 ) -> Case:
     width, places = 5, _places(first, loops)
-    params = {
+    params: dict[str, int | str] = {
         "ElementWidth": width,
         "InLanes": in_lanes,
         "OutLanes": len(lane_map),
@@ -284,7 +284,7 @@ def _concat(inputs: Sequence[tuple[int, bool, int, int]], out_width: int, lanes:
 
     functions = [one(*given[:3]) for given in inputs]
     beats = [given[3] for given in inputs]
-    params = {
+    params: dict[str, int | str] = {
         "Inputs": len(inputs),
         "Lanes": lanes,
         "Widths": _words([given[0] for given in inputs], 16),
