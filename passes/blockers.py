@@ -128,6 +128,10 @@ class _Examiner:
             self._assume(node)
             return
         parameters = _trial_parameters(op.layer(call))
+        required = op.input_format(call)
+        if required is not None:
+            inputs = tuple(TensorType.of(t.shape, required) for t in common.inputs)
+            common = replace(common, inputs=inputs)
         shape = common.output
         site: Site[Any] = Site(
             node.name, common.attributes, common.inputs, parameters, Rounding.HALF_UP, shape, shape

@@ -148,18 +148,28 @@ class _Quantizer:
                     continue
                 plan, _ = self._rules(self._graph, user)
             if plan.quantizes:
-                if plan.data_in is not None:
+                required = self._required_format(user)
+                if required is not None:
+                    found.append((TensorPlan("integer"), required))
+                elif plan.data_in is not None:
                     found.append((plan.data_in, self._data(plan.data_in, "data_in", user, node)))
                 elif not plan.partial:
                     raise ConfigError(f"{self._node(user)}: data_in_width is missing; add it")
         return found
+
+    def _required_format(self, node: fx.Node) -> Fixed | None:
+        """Returns the format that a node's input must have; None: that of the configuration."""
+        if node.op == "output":
+            return None
+        op = operator(common_of(node).operator)
+        return op.input_format(self._annotator.call(node))
 
     def _quantize_node(self, node: fx.Node, common: CommonMeta) -> None:
         plan, named = self._rules(self._graph, node)
         op = operator(common.operator)
         if not plan.quantizes or (op.is_layout and not named):
             return
-        if named or op.quantizes_input:
+        if (named or op.quantizes_input) and self._required_format(node) is None:
             for source in data_inputs(node):
                 self._cast_input(node, source, plan)
         call = self._annotator.call(node)
@@ -172,7 +182,7 @@ class _Quantizer:
         if layer is not None and not isinstance(call.module, Cast):
             self._replace_layer(node, op.name, layer, plan)
         self._annotator.annotate(node)
-        if plan.data_out is not None:
+        if plan.data_out is not None and (named or not op.gives_indices):
             format = self._data(plan.data_out, "data_out", node, node)
             readers = list(node.users)
             self._insert_cast(node, plan.data_out, format, f"{node.name}_data_out", readers)

@@ -8,6 +8,7 @@ from typing import cast
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from chop.formats.base import Format
 from chop.formats.rounding import Rounding
@@ -16,7 +17,7 @@ from chop.formats.scaled import Scaled
 from chop.nn.fake_quantize import fake_quantize
 from chop.nn.quantizer import Quantizer, Static
 
-__all__ = ["AccumulatorBias", "ChannelAffine", "QuantizedLayer"]
+__all__ = ["AccumulatorBias", "ChannelAffine", "QuantizedLayer", "Rows"]
 
 
 class ChannelAffine(nn.Module):
@@ -41,6 +42,18 @@ class ChannelAffine(nn.Module):
         if self.bias is not None:
             x = x + self.bias
         return x
+
+
+class Rows(nn.Module):
+    """The rows of a table at indices, which may be in floating point; past the end is the last."""
+
+    def __init__(self, weight: torch.Tensor) -> None:
+        super().__init__()
+        is_trained = isinstance(weight, nn.Parameter)
+        self.weight = weight if is_trained else nn.Parameter(weight.detach().clone())
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return functional.embedding(x.long().clamp(0, len(self.weight) - 1), self.weight)
 
 
 class AccumulatorBias(Quantizer):

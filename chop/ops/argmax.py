@@ -36,6 +36,7 @@ class Argmax(Op[ArgmaxAttributes]):
     summary = "the index of the largest element along an axis, the first of equal ones"
     targets = (torch.argmax, "argmax")
     module = "chop_argmax"
+    gives_indices = True
 
     def read(self, call: Call) -> ArgmaxAttributes:
         rank = len(call.input_shapes[0]) + 1

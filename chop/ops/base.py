@@ -13,6 +13,7 @@ from torch import fx, nn
 
 from chop.errors import FormatError, UnsupportedOpError
 from chop.formats.base import Format
+from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Ints, Rounding
 from chop.formats.scale import Scale
 from chop.integer.program import Program
@@ -204,6 +205,8 @@ class Op(ABC, Generic[A]):
     moves_elements: ClassVar[bool] = False
     # Whether it moves elements and is cheapest where its inputs come in the result's order.
     hands_on_order: ClassVar[bool] = False
+    # Whether its result counts: then a default data_out leaves it as it is.
+    gives_indices: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.
     is_positively_homogeneous: ClassVar[bool] = False
 
@@ -213,6 +216,10 @@ class Op(ABC, Generic[A]):
 
     def layer(self, call: Call) -> nn.Module | None:
         """Returns the layer whose `weight` and `bias` are the node's constants, in float."""
+        return None
+
+    def input_format(self, call: Call) -> Fixed | None:
+        """Returns the format that its input must have, whatever a configuration says; None: any."""
         return None
 
     def result_layer(self, call: Call, inputs: Sequence[TensorType]) -> ResultLayer | None:

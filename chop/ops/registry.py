@@ -20,6 +20,7 @@ from chop.ops.cast import Cast
 from chop.ops.cat import Cat
 from chop.ops.clamp import Clamp
 from chop.ops.conv import Conv
+from chop.ops.embedding import Embedding
 from chop.ops.extreme import Extreme
 from chop.ops.identity import Identity
 from chop.ops.leaky_relu import LeakyRelu
@@ -48,6 +49,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Cat(),
     Clamp(),
     Conv(),
+    Embedding(),
     Extreme(),
     Identity(),
     LeakyRelu(),

@@ -43,8 +43,13 @@ EMIT_PASSES = (
     emit_bram_transform_pass,
     emit_verilog_tb_transform_pass,
 )
-# What operators refuse of formats drawn at random: bounds between levels, tables of many bits.
-_REDRAWN = ("a bound must be a multiple of", "give it a data_in_width of at most")
+# What operators refuse of formats drawn at random: bounds between levels, tables of many bits,
+# indices with a fraction.
+_REDRAWN = (
+    "a bound must be a multiple of",
+    "give it a data_in_width of at most",
+    "reads indices",
+)
 _LEAST_SAMPLES, _MOST_SAMPLES, _CYCLES = 12, 96, 2400
 
 

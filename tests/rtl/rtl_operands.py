@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from tests.rtl.rtl_case import Case, Signal, layer_ports
+from tests.rtl.rtl_case import RANDOM, Case, Signal, layer_ports, rom_file
 from tests.rtl.rtl_models import Beat, Expected, Model, Replay, Values, pack, round_saturate, split
 
 
@@ -119,6 +119,37 @@ class Largest(Model):
         return out
 
 
+@dataclass
+class Looked(Model):
+    """chop_embedding: a replay buffer of indices, the index, the word of the table."""
+
+    words: list[Beat]
+    beats: int
+    depth: int
+    index: int | None = None
+    word: Beat | None = None
+    reads: int = 0
+    buffer: Replay = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.buffer = Replay(1, self.beats, self.depth)
+
+    def cycle(self, inputs: Values) -> Expected:
+        out: Expected = {"y_valid": self.word is not None, "y_data": self.word}
+        word_free = self.word is None or bool(inputs["y_ready"])
+        index_free = self.index is None or word_free
+        inner = self.buffer.cycle({**inputs, "y_ready": int(index_free)})
+        if word_free:
+            self.word = None
+            if self.index is not None:
+                self.word = self.words[self.index * self.beats + self.reads]
+                self.reads = (self.reads + 1) % self.beats
+                self.index = None
+        if index_free and inner["y_valid"]:
+            self.index = self.buffer.stepped
+        return out | {"x_ready": inner["x_ready"]}
+
+
 # Width, signedness, left shift of an operand; beats, repeats, spread, depth where it is repeated.
 Operand = tuple[int, bool, int]
 Repeats = tuple[int, int, bool, int]
@@ -202,6 +233,22 @@ def _argmax(lanes: int, size: int, width: int, signed: bool, out_width: int) -> 
     )
 
 
+def _embedding(index_width: int, beats: int, lanes: int, width: int, depth: int) -> Case:
+    rows = 1 << index_width
+    words = [RANDOM.getrandbits(lanes * width) for _ in range(rows * beats)]
+    file, roms = rom_file("e", words, lanes * width)
+    parameters = {"IndexWidth": index_width, "Rows": rows, "Beats": beats, "OutLanes": lanes}
+    return Case(
+        "chop_embedding",
+        {**parameters, "OutWidth": width, "InDepth": depth, "TableFile": file},
+        lambda: Looked(words, beats, depth),
+        layer_ports(),
+        (Signal("x", 1, index_width),),
+        (Signal("y", lanes, width),),
+        roms=roms,
+    )
+
+
 def _product(u: int, v: int) -> int:
     return u * v
 
@@ -213,6 +260,9 @@ CASES = (
     _repeat(3, 2, (1, 6, True, 1)),
     _repeat(2, 3, (1, 2, True, 2)),
     _repeat(1, 3, (1, 4, True, 3)),
+    _embedding(3, 2, 2, 4, 1),
+    _embedding(2, 1, 1, 5, 2),
+    _embedding(1, 3, 2, 3, 3),
     _argmax(2, 6, 3, True, 3),
     _argmax(3, 3, 2, False, 2),
     _argmax(1, 5, 3, True, 4),
