@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from chop.errors import FormatError
 from chop.formats.minifloat import floor_log2, powers_of_two
-from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half
+from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half, shift_right_by
 
 __all__ = ["bit_length", "block_exponents", "check_block", "check_block_float", "in_blocks"]
 __all__ += ["mantissas", "nearest_in_blocks", "out_of_blocks", "shift_each"]
@@ -92,16 +92,7 @@ def shift_each(values: Ints, shift: Ints, rounding: Rounding) -> Ints:
     limit = most >> left
     moved = np.where(values > limit, most, np.where(values < -limit, -most, values << left))
     # Every value of 62 bits is within a quarter of zero from a shift of 63 on.
-    right = np.clip(shift, 1, 63)
-    floor = values >> right
-    rest = values - (floor << right)
-    half = np.int64(1) << (right - 1)
-    if rounding is Rounding.FLOOR:
-        rounded = floor
-    elif rounding is Rounding.HALF_UP:
-        rounded = floor + (rest >= half)
-    else:
-        rounded = floor + ((rest > half) | ((rest == half) & (floor & 1 == 1)))
+    rounded = shift_right_by(values, np.clip(shift, 0, 63), rounding)
     result: Ints = np.where(shift > 0, rounded, moved)
     return result
 

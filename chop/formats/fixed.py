@@ -18,7 +18,7 @@ from chop.formats.fake import (
     round_to_integers,
     saturate_in_place,
 )
-from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half, shift_right
+from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half
 
 if TYPE_CHECKING:
     import torch
@@ -129,16 +129,6 @@ class Fixed(Format):
                 f"{self}: a level beyond 2^53 has no float64; set data_out_width on the last layer"
             )
         return np.ldexp(levels.astype(np.float64), -self.frac_width)
-
-    def requantise(self, levels: Ints, source: Fixed, rounding: Rounding) -> Ints:
-        """Returns levels of `source` rounded and saturated to levels of this format."""
-        shift = source.frac_width - self.frac_width
-        if shift < 0:
-            # What saturates must not be shifted first: it could leave int64.
-            low, high = -(-self.low >> -shift), self.high >> -shift
-            inside = np.clip(levels, low, high) << np.int64(min(-shift, MAX_BITS))
-            return np.where(levels > high, self.high, np.where(levels < low, self.low, inside))
-        return np.clip(shift_right(levels, shift, rounding), self.low, self.high)
 
 
 def covering(low: int, high: int, frac_width: int) -> Fixed:

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from chop.errors import FormatError
 from chop.formats.calibrate import choose_fixed, quantisation_error
 from chop.formats.fixed import Fixed, covering
+from chop.formats.requantise import Source, requantiser_of
 from chop.formats.rounding import MAX_BITS, Rounding, exact_matmul, round_half, shift_right
 from chop.nn.fake_quantize import fake_quantize
 
@@ -99,13 +100,15 @@ def test_requantise_equals_quantising_the_value(
 ) -> None:
     level = np.array([data.draw(st.integers(source.low, source.high))])
     expected = target.to_integers(source.from_integers(level), mode)
-    assert target.requantise(level, source, mode).tolist() == expected.tolist()
+    found = requantiser_of(Source(source.low, source.high, source), target, mode)
+    assert found.apply(level).tolist() == expected.tolist()
 
 
 def test_requantise_saturates_far_outside() -> None:
     source, target = Fixed(20, 0), Fixed(4, 60)
     levels = np.array([1 << 18, -(1 << 18), 0])
-    assert target.requantise(levels, source, Rounding.HALF_UP).tolist() == [7, -8, 0]
+    found = requantiser_of(Source(source.low, source.high, source), target, Rounding.HALF_UP)
+    assert found.apply(levels).tolist() == [7, -8, 0]
 
 
 def test_infinities_saturate_and_nan_is_refused() -> None:
