@@ -15,7 +15,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck bench bench-accuracy bench-formats setup clean
+.PHONY: run test sim lint typecheck bench bench-accuracy bench-formats bench-networks setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -48,6 +48,9 @@ bench: $(STAMP)
 bench-accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/ptq.py --mnist
+
+bench-networks: $(STAMP)
+	$(BIN)/python benchmarks/networks.py
 
 bench-formats: $(STAMP)
 	$(BIN)/python benchmarks/formats.py
