@@ -61,6 +61,11 @@ class AffineOp(Op[AffineAttributes]):
     """An operator that is y = +-x * weight + bias; `to_layer` gives the constants of a call."""
 
     module = "chop_channel_affine"
+    cycles = "elements / lanes; latency 3"
+    limits = (
+        "one scale for the whole tensor; the constant must not broadcast the tensor, nor vary "
+        "over the batch"
+    )
     quantizes_input = True
 
     def __init__(

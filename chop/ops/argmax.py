@@ -36,6 +36,8 @@ class Argmax(Op[ArgmaxAttributes]):
     summary = "the index of the largest element along an axis, the first of equal ones"
     targets = (torch.argmax, "argmax")
     module = "chop_argmax"
+    cycles = "elements / lanes; latency 2 behind the last element of a row"
+    limits = "along the channels of an image, else along the last axis"
     gives_indices = True
 
     def read(self, call: Call) -> ArgmaxAttributes:

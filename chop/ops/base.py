@@ -184,6 +184,9 @@ class Op(ABC, Generic[A]):
     # How many tensors it reads, None: any number; operators of different arity may share targets
     # (x + 1, x + y).
     arity: ClassVar[int | None] = 1
+    # For docs/operators.md: cycles per sample and latency, and the forms that are refused.
+    cycles: ClassVar[str] = "elements / lanes; latency 1"
+    limits: ClassVar[str] = ""
     # SystemVerilog module that computes it; None where it is wires or nothing.
     module: ClassVar[str | None] = None
     # Where it is one of several, as the site needs: all of them.

@@ -40,6 +40,8 @@ class Cat(Op[CatAttributes]):
     targets = (torch.cat, torch.concat, torch.concatenate, torch.hstack, torch.stack)
     arity = None
     module = "chop_concat"
+    cycles = "elements / lanes of the result; latency 1"
+    limits = "tensors of one scale; no constants among them; not along the batch"
     moves_elements = True
     hands_on_order = True
 

@@ -48,6 +48,7 @@ class Clamp(Op[ClampAttributes]):
         "clamp_max",
     )
     module = "chop_clamp"
+    limits = "bounds are numbers, and multiples of the input's step"
     absorbs_cast = True
 
     def read(self, call: Call) -> ClampAttributes:

@@ -75,6 +75,15 @@ class Conv(Op[ConvAttributes]):
     targets = (nn.Conv1d, nn.Conv2d, functional.conv1d, functional.conv2d)
     module = "chop_linear"
     modules = ("chop_linear", "chop_window", "chop_depthwise")
+    cycles = (
+        "windows * groups * (taps * channels / groups / in_lanes) * (out_channels / groups / "
+        "out_lanes), or the time of the windows if that is longer; depthwise: windows * taps * "
+        "channels / lanes, or windows * channels / lanes with all taps at once; latency of the "
+        "first window, then as linear"
+    )
+    limits = (
+        "padding with zeros only; batches of [C, H, W] or [C, L]; weight and bias are constants"
+    )
     quantizes_input = True
 
     def read(self, call: Call) -> ConvAttributes:

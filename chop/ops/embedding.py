@@ -39,6 +39,11 @@ class Embedding(Op[EmbeddingAttributes]):
     summary = "the rows of a table at the indices that the input holds"
     targets = (nn.Embedding, functional.embedding)
     module = "chop_embedding"
+    cycles = "indices * features / lanes; latency 3"
+    limits = (
+        "indices are whole numbers of a port or an argmax; a table quantised per tensor; no "
+        "max_norm"
+    )
 
     def read(self, call: Call) -> EmbeddingAttributes:
         limited = getattr(call.module, "max_norm", None) or call.argument(3, "max_norm")

@@ -48,6 +48,8 @@ class Extreme(Op[ExtremeAttributes]):
     )
     arity = 2
     module = "chop_extreme"
+    cycles = "elements / lanes; latency 1 behind the later operand"
+    limits = "operands of one rank, of one scale"
     absorbs_cast = True
 
     def read(self, call: Call) -> ExtremeAttributes:

@@ -41,6 +41,7 @@ class Identity(Op[IdentityAttributes]):
         "float",
     )
     module = None
+    limits = "dropout(training=True) is random and refused"
     is_layout = True
     is_positively_homogeneous = True
 

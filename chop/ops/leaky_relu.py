@@ -32,6 +32,7 @@ class LeakyRelu(Op[LeakyReluAttributes]):
     summary = "y = x where x >= 0, else x * 2^-k (a power-of-two slope)"
     targets = (nn.LeakyReLU, functional.leaky_relu, functional.leaky_relu_)
     module = "chop_leaky_relu"
+    limits = "the slope is a power of two in 2^-15..1 (else: prelu)"
     absorbs_cast = True
     is_positively_homogeneous = True
 

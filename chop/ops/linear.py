@@ -55,6 +55,12 @@ class Linear(Op[LinearAttributes]):
     summary = "y = W x + b on the last axis, with or without bias"
     targets = (nn.Linear, functional.linear)
     module = "chop_linear"
+    cycles = (
+        "vectors * (in_features / in_lanes) * (out_features / out_lanes); latency RomLatency + 2 "
+        "+ ceil(log2(in_lanes) / LevelsPerStage) behind the step that completes an output, 1 "
+        "more for minifloat weights, 1 more with block exponents"
+    )
+    limits = "weight and bias are constants"
     quantizes_input = True
     reads_coded = True
     gives_any_order = True

@@ -38,6 +38,15 @@ class MoveOp(Op[Move]):
     """
 
     moves_elements = True
+    cycles = (
+        "nothing where the stream stays as it is; else elements / lanes of the longer side; "
+        "latency 1 where beats are left out or put in, 2 behind the last beat needed where they "
+        "change places"
+    )
+    limits = (
+        "not over the batch, along one axis after the other; one constant, a multiple of 2^-16; "
+        "one scale for the whole tensor"
+    )
 
     def __init__(
         self,

@@ -34,6 +34,8 @@ class Prelu(Op[PreluAttributes]):
     summary = "y = x where x >= 0, else x * weight, one weight or one per channel"
     targets = (nn.PReLU, functional.prelu, torch.prelu, "prelu")
     module = "chop_prelu"
+    cycles = "elements / lanes; latency 3"
+    limits = "the slopes are constants: one, or one for each channel"
     absorbs_cast = True
     quantizes_input = True
     is_positively_homogeneous = True

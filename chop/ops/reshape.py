@@ -43,6 +43,7 @@ class Reshape(Op[ReshapeAttributes]):
         "unsqueeze",
     )
     module = None
+    limits = "view of another dtype is refused"
     is_layout = True
 
     def read(self, call: Call) -> ReshapeAttributes:

@@ -103,6 +103,11 @@ class Table(Op[TableAttributes]):
     targets = tuple(_TARGETS)
     reversed_targets = tuple(_REVERSED)
     module = "chop_table_cast"
+    cycles = "elements / lanes; latency 2"
+    limits = (
+        "an input of at most 16 bits (a table of 2^width words); the result needs a format "
+        "(data_out); every constant of the function is a number"
+    )
     quantizes_input = True
 
     def read(self, call: Call) -> TableAttributes:

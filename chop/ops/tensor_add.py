@@ -46,6 +46,8 @@ class TensorAdd(Op[TensorAddAttributes]):
     targets = (operator.add, operator.iadd, torch.add, "add", "add_", *_SUBTRACTIONS)
     arity = 2
     module = "chop_add"
+    cycles = "elements / lanes; latency 1 behind the later operand"
+    limits = "operands of one rank, of one scale; alpha is 1"
     absorbs_cast = True
 
     def read(self, call: Call) -> TensorAddAttributes:

@@ -43,6 +43,8 @@ class TensorMul(Op[TensorMulAttributes]):
     targets = (operator.mul, operator.imul, torch.mul, torch.multiply, "mul", "mul_", "multiply")
     arity = 2
     module = "chop_multiply"
+    cycles = "elements / lanes; latency 2 behind the later operand"
+    limits = "operands of one rank"
     absorbs_cast = True
     quantizes_input = True
 
