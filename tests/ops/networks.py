@@ -17,6 +17,8 @@ from chop.nn.fake_quantize import Cast
 # Primes and numbers with several divisors.
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16)
 Shape = tuple[int, ...]
+# Of what joins and repetitions make.
+_MOST_ELEMENTS = 48
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,8 @@ def random_network(rng: random.Random) -> tuple[Network, list[Shape]]:
 def _grow(rng: random.Random, steps: list[Step], shapes: list[Shape]) -> None:
     # Mostly a chain; sometimes an earlier value gets one more reader.
     source = len(shapes) - 1 if rng.random() < 0.75 else rng.randrange(len(shapes))
+    if rng.random() < 0.15 and _join(rng, steps, shapes, source):
+        return
     twins = [i for i, shape in enumerate(shapes) if _broadcast(shape, shapes[source])]
     if len(twins) > 1 and rng.random() < 0.4:
         call = rng.choice((torch.add, torch.sub, torch.mul, torch.maximum, torch.min))
@@ -97,6 +101,27 @@ def _broadcast(a: Shape, b: Shape) -> bool:
     return len(a) == len(b) and all(m == n or 1 in (m, n) for m, n in zip(a, b, strict=True))
 
 
+def _join(rng: random.Random, steps: list[Step], shapes: list[Shape], source: int) -> bool:
+    """Joins a value with some others along an axis; returns whether that made a small tensor."""
+    shape = shapes[source]
+    axis = rng.randrange(len(shape))
+    fitting = [
+        i
+        for i, other in enumerate(shapes)
+        if len(other) == len(shape)
+        and (*other[:axis], *other[axis + 1 :]) == (*shape[:axis], *shape[axis + 1 :])
+    ]
+    sources = (source, *(rng.choice(fitting) for _ in range(rng.randint(1, 2))))
+    if sum(int(torch.Size(shapes[i]).numel()) for i in sources) > _MOST_ELEMENTS:
+        return False
+    if len(shape) == 1 and len({shapes[i] for i in sources}) == 1 and rng.random() < 0.4:
+        dim = rng.choice((1, -1))
+        _add(steps, shapes, sources, lambda *parts: torch.stack(parts, dim))
+    else:
+        _add(steps, shapes, sources, lambda *parts: torch.cat(parts, axis + 1))
+    return True
+
+
 def _add(
     steps: list[Step],
     shapes: list[Shape],
@@ -113,7 +138,7 @@ def _add(
 
 def _layer(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     kinds = (_linear, _linear, _linear, _activation, _constant, _constant, _layout, _norm, _cast)
-    kinds += (_function,)
+    kinds += (_function, _moving, _moving)
     return rng.choice(kinds)(rng, shape)
 
 
@@ -163,6 +188,30 @@ def _layout(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
             lambda x: torch.flatten(x, 1),
         )
     )
+
+
+def _moving(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    axis, size = len(shape), shape[-1]
+    first = rng.randrange(size)
+    last, step = rng.randint(first + 1, size), rng.randint(1, 2)
+    before, after = rng.randint(0, 2), rng.randint(1, 2)
+    calls: list[Callable[..., torch.Tensor]] = [
+        *(lambda x: x[..., first:last:step], lambda x: x.narrow(axis, first, last - first)),
+        *(lambda x: x.chunk(2, axis)[0], lambda x: x.flip(axis)),
+        lambda x: functional.pad(x, (before, after), value=0.5),
+    ]
+    if int(torch.Size(shape).numel()) * 2 <= _MOST_ELEMENTS:
+        calls += [lambda x: x.repeat_interleave(2, axis), lambda x: torch.cat([x, x], axis)]
+    if axis == 2:
+        # Behind a linear layer the order is the usual one again, for whoever joins it.
+        calls += [nn.Sequential(_Transpose(), nn.Linear(shape[0], 3)), lambda x: x[:, first % shape[0]]]
+        calls += [lambda x: x.flip(1), lambda x: functional.pad(x, (0, 0, before, after))]
+    return rng.choice(calls)
+
+
+class _Transpose(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x.transpose(1, 2)
 
 
 def _norm(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
