@@ -199,8 +199,9 @@ class Op(ABC, Generic[A]):
     reads_coded: ClassVar[bool] = False
     # Whether it only renames elements: no hardware of its own.
     is_layout: ClassVar[bool] = False
-    # Whether the scheduler takes the cheapest of the foldings that keep the interval: its lanes are
-    # paid for in memory and selections, and gain next to no latency.
+    # Whether its hardware keeps its input and gives more than it was given. Its one reader may let
+    # it wait (`stalled_flow`), and the scheduler takes the cheapest of the foldings that keep the
+    # interval: lanes are paid for in memory and selections, and gain next to no latency.
     is_buffer: ClassVar[bool] = False
     # Whether its hardware gives its result in whatever order a reader wants, at no cost.
     gives_any_order: ClassVar[bool] = False
@@ -328,6 +329,12 @@ class Op(ABC, Generic[A]):
         The default is one stream register, or wires where `is_layout`.
         """
         return elastic(valid[0], 0 if self.is_layout else 1)
+
+    def stalled_flow(
+        self, site: Site[A], build: Build, valid: Sequence[Ints], samples: int, left: Ints
+    ) -> Flow:
+        """Returns the flow of a buffer whose result's beats leave in the cycles `left`."""
+        raise UnsupportedOpError(f"node '{site.name}': operator '{self.name}' is no buffer")
 
     def cost(self, site: Site[A], build: Build) -> Cost:
         """Returns an estimate of the resources.

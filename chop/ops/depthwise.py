@@ -32,7 +32,7 @@ from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
 from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow
 from chop.ops.window import WindowAttributes, padded_type, window_cost, window_values
-from chop.ops.windows import WindowOrder, WindowShape, least_cycles, least_depth, windows_flow
+from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
 
 __all__ = ["DEPTHWISE", "DepthwiseAttributes"]
 
@@ -97,10 +97,10 @@ class Depthwise(Op[DepthwiseAttributes]):
         channels = a.windows.channels
         for lanes in (n for n in range(1, channels + 1) if channels % n == 0):
             out = lanes * a.multiplier
-            cycles = least_cycles(a.windows, lanes, WindowOrder.CHANNELS)
+            cycles = cycles_per_frame(a.windows, lanes, WindowOrder.CHANNELS)
             found.append(Folding(lanes, out, cycles, out))
             if a.taps > 1:
-                cycles = least_cycles(a.windows, lanes, WindowOrder.PARALLEL)
+                cycles = cycles_per_frame(a.windows, lanes, WindowOrder.PARALLEL)
                 found.append(Folding(lanes, out, cycles, a.taps * out))
         return tuple(found)
 

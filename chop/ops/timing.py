@@ -27,7 +27,10 @@ class Flow:
     result's beats are valid. `in_depth` is the input buffer that this needs, `patient_depth` the
     one that suffices where the sender can wait at no loss (a port of the top, one beat a cycle).
     `reserved`, if any, are the cycles in which the output queue's slots are claimed (its depth
-    follows once it is known when the beats leave).
+    follows once it is known when the beats leave). Of the beats in an input buffer, if any,
+    `needed` are the last cycles in which they may be taken without a change, `freed` those in which
+    their slots are free for others. Of a buffer that may be made to wait, `steps` counts what it
+    does: from when a beat leaves to the next one, as many cycles as between their steps pass.
     """
 
     taken: tuple[Ints, ...]
@@ -35,6 +38,9 @@ class Flow:
     in_depth: int = 1
     patient_depth: int = 1
     reserved: Ints | None = None
+    needed: Ints | None = None
+    freed: Ints | None = None
+    steps: Ints | None = None
 
 
 def serial(earliest: Ints, step: int = 1, start: int = 0) -> Ints:
@@ -88,7 +94,7 @@ def folded(
     used = first_pass if groups == 1 else (ends + 1 + (groups - 2) * beats + inner).reshape(-1)
     reserved = (ends + beats * np.arange(groups, dtype=np.int64)).reshape(-1)
     depth = max(beats, occupancy(valid, used))
-    return Flow((valid,), reserved + latency, depth, beats, reserved)
+    return Flow((valid,), reserved + latency, depth, beats, reserved, first_pass - 1, used)
 
 
 def _input_stationary(valid: Ints, samples: int, beats: int, groups: int, latency: int) -> Flow:
@@ -96,4 +102,5 @@ def _input_stationary(valid: Ints, samples: int, beats: int, groups: int, latenc
     used = start + groups - 1
     last = start.reshape(samples, beats)[:, -1:]
     reserved = (last + np.arange(groups, dtype=np.int64)).reshape(-1)
-    return Flow((valid,), reserved + latency, max(1, occupancy(valid, used)), 1, reserved)
+    depth = max(1, occupancy(valid, used))
+    return Flow((valid,), reserved + latency, depth, 1, reserved, start - 1, used)

@@ -19,7 +19,7 @@ from chop.ir.tensor_type import TensorType
 from chop.ops.accumulate import ram_luts
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.timing import Flow
-from chop.ops.windows import WindowOrder, WindowShape, least_cycles, least_depth, windows_flow
+from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
 
 __all__ = [
     "WINDOW",
@@ -87,9 +87,9 @@ class Window(Op[WindowAttributes]):
             [group] if a.groups > 1 else [n for n in range(1, channels + 1) if channels % n == 0]
         )
         serial = WindowOrder.TAPS if a.groups == 1 else WindowOrder.CHANNELS
-        found = [Folding(n, n, least_cycles(a.shape, n, serial), 0) for n in lanes]
+        found = [Folding(n, n, cycles_per_frame(a.shape, n, serial), 0) for n in lanes]
         if taps > 1:
-            cycles = least_cycles(a.shape, group, WindowOrder.PARALLEL)
+            cycles = cycles_per_frame(a.shape, group, WindowOrder.PARALLEL)
             found.append(Folding(group, taps * group, cycles, 0))
         return tuple(found)
 
@@ -109,6 +109,17 @@ class Window(Op[WindowAttributes]):
     ) -> Flow:
         order = _order(site, build.folding)
         return windows_flow(valid[0], samples, site.attributes.shape, build.folding.in_lanes, order)
+
+    def stalled_flow(
+        self,
+        site: Site[WindowAttributes],
+        build: Build,
+        valid: Sequence[Ints],
+        samples: int,
+        left: Ints,
+    ) -> Flow:
+        order, lanes = _order(site, build.folding), build.folding.in_lanes
+        return windows_flow(valid[0], samples, site.attributes.shape, lanes, order, left)
 
     def cost(self, site: Site[WindowAttributes], build: Build) -> Cost:
         order, width = _order(site, build.folding), site.inputs[0].stream_width

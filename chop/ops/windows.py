@@ -176,18 +176,6 @@ def least_depth(shape: WindowShape, lanes: int, order: WindowOrder) -> int:
     return max((reach + 1) * beats, before * beats + 1)
 
 
-def least_cycles(shape: WindowShape, lanes: int, order: WindowOrder) -> int:
-    """Returns the cycles of a frame in chop_window where it never waits."""
-    beats = shape.beats(lanes)
-    taken = shape.height * shape.width * beats
-    if order is WindowOrder.PARALLEL:
-        places = _Positions.of(shape)
-        row = places.end - places.begin + 1 - places.merge
-        return max(taken, shape.out[0] * row * beats)
-    taps = shape.kernel[0] * shape.kernel[1]
-    return max(taken, shape.out[0] * shape.out[1] * taps * beats)
-
-
 # ---- What the windows hold ----
 
 
@@ -237,19 +225,25 @@ def cycles_per_frame(shape: WindowShape, lanes: int, order: WindowOrder) -> int:
 
 
 def windows_flow(
-    valid: Ints, samples: int, shape: WindowShape, lanes: int, order: WindowOrder
+    valid: Ints,
+    samples: int,
+    shape: WindowShape,
+    lanes: int,
+    order: WindowOrder,
+    left: Ints | None = None,
 ) -> Flow:
     """Returns the movement of beats through chop_window, given when its input beats are valid.
 
-    `valid` has samples * H * W * B cycles. Exact for a consumer that takes every beat at once.
-    `in_depth` is the least Depth with which no beat is taken later than it is valid, and no less
-    than `least_depth`. `patient_depth` is one that gives the same output where the sender can wait;
-    by taps or channels it is the least one, unless V moves back (padding beyond the kernel).
+    `valid` has samples * H * W * B cycles. Exact for a consumer that takes every beat at once, or
+    in the cycles `left` where those are given. `in_depth` is the least Depth with which no beat is
+    taken later than it is valid, and no less than `least_depth`. `patient_depth` is one that gives
+    the same output where the sender can wait; by taps or channels it is the least one, unless V
+    moves back (padding beyond the kernel).
     """
     if order is WindowOrder.PARALLEL:
-        run = _parallel(valid, samples, shape, lanes)
+        run = _parallel(valid, samples, shape, lanes, left)
     else:
-        run = _serial(valid, samples, shape, lanes, order)
+        run = _serial(valid, samples, shape, lanes, order, left)
     least = least_depth(shape, lanes, order)
     beats = np.arange(1, len(valid) + 1, dtype=np.int64)
     # Beat k is needed by its deadline, and the ones after it a cycle each later.
@@ -258,7 +252,8 @@ def windows_flow(
         max(least, int((beats - run.free[np.searchsorted(run.freed, times)]).max()))
         for times in (valid, latest)
     )
-    return Flow((valid,), run.valid, depth, min(depth, patient))
+    steps = _steps(shape, lanes, order, samples)
+    return Flow((valid,), run.valid, depth, min(depth, patient), steps=steps)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -271,6 +266,20 @@ class _Run:
     deadlines: Ints
     free: Ints
     freed: Ints
+
+
+def _steps(shape: WindowShape, lanes: int, order: WindowOrder, samples: int) -> Ints:
+    """Returns the numbers of the steps that give beats, where no step is made in vain."""
+    beats = shape.beats(lanes)
+    if order is not WindowOrder.PARALLEL:
+        taps = shape.kernel[0] * shape.kernel[1]
+        return np.arange(samples * shape.out[0] * shape.out[1] * taps * beats, dtype=np.int64)
+    places = _Positions.of(shape)
+    positions = np.repeat(np.arange(places.begin, places.end + 1), beats)
+    gives = (positions >= places.first) & ((positions - places.first) % shape.stride[1] == 0)
+    rows = np.arange(samples * shape.out[0], dtype=np.int64)[:, None]
+    steps: Ints = rows * (len(positions) - places.merge * beats) + np.flatnonzero(gives)
+    return steps.reshape(-1)
 
 
 def _through(frames: Ints, samples: int, period: int) -> Ints:
@@ -324,7 +333,14 @@ def _waits(shape: WindowShape, beats: int, order: WindowOrder) -> tuple[Ints, In
     return steps, needed
 
 
-def _serial(valid: Ints, samples: int, shape: WindowShape, lanes: int, order: WindowOrder) -> _Run:
+def _serial(
+    valid: Ints,
+    samples: int,
+    shape: WindowShape,
+    lanes: int,
+    order: WindowOrder,
+    left: Ints | None,
+) -> _Run:
     beats = shape.beats(lanes)
     period = shape.height * shape.width * beats
     windows, per_window = shape.out[0] * shape.out[1], shape.kernel[0] * shape.kernel[1] * beats
@@ -336,9 +352,12 @@ def _serial(valid: Ints, samples: int, shape: WindowShape, lanes: int, order: Wi
     total = samples * windows * per_window
     counts = np.diff(steps, append=total)
     times = np.arange(total, dtype=np.int64) + np.repeat(delays, counts)
+    if left is not None:
+        # A step needs the output register; the beat before has left it.
+        times[1:] = np.maximum(times[1:], left[:-1])
     deadlines = np.full(len(valid), _NEVER)
     # The last of equal indices counts: a frame's first beat has its first step's deadline.
-    deadlines[needed[::-1]] = (steps + delays - 1)[::-1]
+    deadlines[needed[::-1]] = (times[steps] - 1)[::-1]
     rows, columns = (np.arange(count, dtype=np.int64) for count in shape.out)
     begins = (
         _begins(shape, rows)[:, None] + np.minimum(columns, shape.moving[1] - 1) * shape.stride[1]
@@ -374,7 +393,7 @@ class _Positions:
         return _Positions(first, begin, last, columns, merge)
 
 
-def _parallel(valid: Ints, samples: int, shape: WindowShape, lanes: int) -> _Run:
+def _parallel(valid: Ints, samples: int, shape: WindowShape, lanes: int, left: Ints | None) -> _Run:
     beats, places = shape.beats(lanes), _Positions.of(shape)
     row_beats = shape.width * beats
     period, loads = shape.height * row_beats, places.columns * beats
@@ -388,7 +407,7 @@ def _parallel(valid: Ints, samples: int, shape: WindowShape, lanes: int) -> _Run
     reads = (positions >= 0) & (positions < places.columns)
     merged_steps, ahead = len(positions) - places.merge * beats, 0
     deadlines = np.full(len(valid), _NEVER)
-    given, loaded, free = [], [], 0
+    given, loaded, free, count = [], [], 0, 0
     for row in range(samples * shape.out[0]):
         # The first `ahead` loads were made with the row before.
         steps, waits = positions[ahead:], reads[ahead:]
@@ -397,6 +416,11 @@ def _parallel(valid: Ints, samples: int, shape: WindowShape, lanes: int) -> _Run
         earliest[waits] = valid[needed] + 1
         if ahead == 0:
             earliest[0] = valid[needed[0]] + 1
+        if left is not None:
+            # A step needs the output register; the beat before has left it.
+            before = count + np.cumsum(gives[ahead:]) - gives[ahead:]
+            earliest = np.maximum(earliest, np.where(before > 0, left[before - 1], 0))
+            count += int(gives[ahead:].sum())
         times = serial(earliest, 1, free)
         loaded.append(times[waits])
         given.append(times[gives[ahead:]])

@@ -13,7 +13,8 @@ from chop.ir.meta import Folding
 from chop.ops.base import Build, RomOptions
 from chop.ops.timing import serial
 from chop.schedule.options import HardwareOptions
-from chop.schedule.plan import edge_between, pass_edge
+from chop.schedule.pacing import edge_between
+from chop.schedule.plan import pass_edge
 from chop.schedule.units import Dataflow, Unit
 
 __all__ = ["choose_foldings"]
@@ -211,7 +212,9 @@ def _extend(
         seen.append(pass_edge(serial(held, edge.narrow), edge))
     build = Build(folding, rom)
     flow = unit.op.flow(unit.site, build, seen, 1)
-    tails[unit.node] = _Tail(flow.valid, folding.out_lanes, flow.reserved is not None)
+    tails[unit.node] = _Tail(
+        flow.valid, folding.out_lanes, flow.reserved is not None or unit.op.is_buffer
+    )
     shown = [int(tails[s].valid[0]) for s in dataflow.outputs.values() if s in tails]
     final = Build(folding, rom, flow.in_depth, 1)
     return _Partial(

@@ -10,7 +10,8 @@ from chop.ir.meta import common_of
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Memory
 from chop.schedule.identifiers import identifiers
-from chop.schedule.plan import Plan, edge_between
+from chop.schedule.pacing import edge_between
+from chop.schedule.plan import Plan
 from chop.schedule.units import Dataflow, Unit
 
 __all__ = ["Instance", "Netlist", "Wire", "build_netlist"]

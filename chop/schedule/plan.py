@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from math import gcd
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -13,23 +12,12 @@ from chop.formats.rounding import Ints
 from chop.ir.meta import Folding
 from chop.ops.base import Build, RomOptions
 from chop.ops.timing import Flow, occupancy, serial, widen
+from chop.schedule.pacing import Edge, edge_between, narrowed, paced
 from chop.schedule.units import Dataflow, Unit
 
-__all__ = ["Edge", "Plan", "StreamTiming", "UnitPlan", "edge_between", "make_plan", "pass_edge"]
+__all__ = ["Plan", "StreamTiming", "UnitPlan", "make_plan", "pass_edge"]
 
 _FIRST_SAMPLES, _MOST_SAMPLES = 4, 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Edge:
-    """The converters between a stream of `lanes` and a reader of other lanes.
-
-    `narrow` : 1 first, then 1 : `widen`; both above 1 only where neither lane count divides the
-    other.
-    """
-
-    narrow: int
-    widen: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,6 +67,7 @@ class _UnitRun:
     """One unit's flow; `in_fifo_depths` are 0 where its input needs no FIFO."""
 
     build: Build
+    seen: tuple[Ints, ...]
     flow: Flow
     patient: bool
     in_fifo_depths: tuple[int, ...]
@@ -86,21 +75,17 @@ class _UnitRun:
 
 @dataclass(slots=True)
 class _Run:
-    """The state of one pass over the dataflow."""
+    """The state of one pass over the dataflow; `waiting` are the buffers that need no queue."""
 
     dataflow: Dataflow
     samples: int
+    interval: int
     streams: dict[str, StreamTiming] = field(default_factory=dict)
     offered: dict[str, Ints] = field(default_factory=dict)
     left: dict[str, Ints] = field(default_factory=dict)
     fifos: set[str] = field(default_factory=set)
+    waiting: set[str] = field(default_factory=set)
     flows: dict[str, _UnitRun] = field(default_factory=dict)
-
-
-def edge_between(lanes_out: int, lanes_in: int) -> Edge:
-    """Returns the converters from a maker's lanes to a reader's."""
-    common = gcd(lanes_out, lanes_in)
-    return Edge(lanes_out // common, lanes_in // common)
 
 
 def pass_edge(offered: Ints, edge: Edge) -> Ints:
@@ -171,7 +156,7 @@ def _run(
     samples: int,
     rom: RomOptions,
 ) -> _Run:
-    run = _Run(dataflow, samples)
+    run = _Run(dataflow, samples, interval)
     starts = interval * np.arange(samples, dtype=np.int64)[:, None]
     for name, type in dataflow.inputs.items():
         beats = np.arange(type.elements // ports[name], dtype=np.int64)
@@ -185,12 +170,32 @@ def _run(
         if any(not np.array_equal(t, s) for t, s in zip(flow.taken, seen, strict=True)):
             flow = unit.op.flow(unit.site, build, [times + 1 for times in seen], samples)
             depths = tuple(occupancy(s, t + 1) for s, t in zip(seen, flow.taken, strict=True))
+        flow = _pace(run, unit, build.folding, flow)
         queued = flow.reserved is not None
         straight = patient and not queued and len(seen) == 1
-        run.flows[unit.node] = _UnitRun(build, flow, patient, depths)
+        run.flows[unit.node] = _UnitRun(build, tuple(seen), flow, patient, depths)
         run.streams[unit.node] = StreamTiming(flow.valid, build.folding.out_lanes, queued, straight)
         _offer(run, foldings, unit.node)
     return run
+
+
+def _pace(run: _Run, unit: Unit, folding: Folding, flow: Flow) -> Flow:
+    """Lets the buffer before a unit wait for it; returns the unit's flow, with a smaller buffer."""
+    name = unit.sources[0]
+    if name not in run.waiting or flow.needed is None:
+        return flow
+    stream = run.streams[name]
+    edge = edge_between(stream.lanes, folding.in_lanes)
+    before = replace(run.flows[name].flow, valid=stream.valid)
+    found = paced(before, edge, flow, _stalled(run, name), unit.node)
+    run.flows[name] = replace(run.flows[name], flow=found.flow)
+    run.left[name] = found.left
+    return replace(flow, in_depth=found.depth, patient_depth=found.depth)
+
+
+def _stalled(run: _Run, name: str) -> Callable[[Ints], Flow]:
+    unit, done = run.dataflow.unit(name), run.flows[name]
+    return lambda left: unit.op.stalled_flow(unit.site, done.build, done.seen, run.samples, left)
 
 
 def _offer(run: _Run, foldings: Mapping[str, Folding], name: str) -> None:
@@ -203,6 +208,15 @@ def _offer(run: _Run, foldings: Mapping[str, Folding], name: str) -> None:
         if source == name
     ]
     slowest = max((edge.narrow for edge in edges), default=1)
+    if len(edges) == 1 and name in run.flows and run.dataflow.unit(name).op.is_buffer:
+        flow = run.flows[name].flow
+        found = narrowed(flow, slowest, _stalled(run, name), run.samples, run.interval)
+        if found is not None:
+            run.waiting.add(name)
+            run.streams[name] = replace(stream, valid=found.valid)
+            run.flows[name] = replace(run.flows[name], flow=found.flow)
+            run.left[name], run.offered[name] = found.left, found.left - slowest + 1
+            return
     valid = stream.valid
     if slowest > 1 and not stream.queued:
         run.fifos.add(name)
