@@ -9,7 +9,7 @@ import numpy as np
 
 from chop.errors import ConfigError
 from chop.formats.rounding import Ints
-from chop.ir.meta import Folding
+from chop.ir.meta import Cost, Folding
 from chop.ops.base import Build, RomOptions
 from chop.ops.timing import serial
 from chop.schedule.options import HardwareOptions
@@ -17,7 +17,7 @@ from chop.schedule.pacing import edge_between
 from chop.schedule.plan import pass_edge
 from chop.schedule.units import Dataflow, Unit
 
-__all__ = ["choose_foldings"]
+__all__ = ["choose_foldings", "intervals", "least_cost"]
 
 _DEFAULT_MULTIPLIERS = 64
 # Partial schedules kept per number of lanes on the last stream.
@@ -77,6 +77,44 @@ def choose_foldings(
             )
     best = min(states, key=lambda state: (state.first, _finished(state), state.luts))
     return dict(best.foldings)
+
+
+def intervals(dataflow: Dataflow, options: HardwareOptions) -> list[int]:
+    """Returns the intervals that differ in multipliers, shortest first, within `max_multipliers`.
+
+    Raises ConfigError where no folding has so few multipliers.
+    """
+    candidates = {unit.node: _candidates(unit, options) for unit in dataflow.units}
+    every = sorted({f.cycles for found in candidates.values() for f in found})
+    least = max((min(f.cycles for f in found) for found in candidates.values()), default=1)
+    if options.max_multipliers is not None:
+        least = max(least, _fastest(candidates, options.max_multipliers))
+    found, used = [], -1
+    for interval in (cycles for cycles in every if cycles >= least):
+        multipliers = _multipliers(candidates, interval)
+        if multipliers != used:
+            found.append(interval)
+        used = multipliers
+    return found or [least]
+
+
+def least_cost(
+    dataflow: Dataflow, options: HardwareOptions, rom: RomOptions, interval: int
+) -> Cost:
+    """Returns what the units take at least at an interval, resource by resource, without queues."""
+    total = Cost()
+    for unit in dataflow.units:
+        costs = [
+            unit.op.cost(unit.site, Build(folding, rom))
+            for folding in _cheapest(_candidates(unit, options), interval)
+        ]
+        total += Cost(
+            min(cost.luts for cost in costs),
+            min(cost.ffs for cost in costs),
+            min(cost.dsps for cost in costs),
+            min(cost.brams for cost in costs),
+        )
+    return total
 
 
 def _candidates(unit: Unit, options: HardwareOptions) -> tuple[Folding, ...]:

@@ -30,8 +30,10 @@ Lanes = Annotated[tuple[int | None, int | None], BeforeValidator(_lanes)]
 class HardwareOptions(BaseModel):
     """The table [hardware].
 
-    `target_initiation_interval`: cycles per sample that no layer may exceed; `max_multipliers`: the
-    budget within which the interval is made as short as possible. With neither, the budget is 64.
+    `target_initiation_interval`: cycles per sample that no layer may exceed. Otherwise the interval
+    is made as short as the budgets allow: `max_multipliers`, `max_luts`, and what `device` (a
+    target of `chop synthesize`) has of LUTs, flip-flops, DSPs and block RAM, by the compiler's
+    estimate. With none of them, the budget is 64 multipliers.
     `lanes` overrides both for a node (or the path of a module): [in, out], a table of `in_lanes`
     and `out_lanes` of which one may be left out, or one number for both. `rounding` is the design's
     one mode.
@@ -41,6 +43,8 @@ class HardwareOptions(BaseModel):
 
     target_initiation_interval: int | None = Field(default=None, ge=1)
     max_multipliers: int | None = Field(default=None, ge=1)
+    max_luts: int | None = Field(default=None, ge=1)
+    device: str | None = None
     lanes: Mapping[str, Lanes] = Field(default_factory=dict)
     rom_style: Literal["auto", "logic", "distributed", "block"] = "auto"
     rounding: Literal["half_up", "floor", "half_even"] = "half_up"
