@@ -21,7 +21,6 @@ __all__ = [
     "TensorType",
     "aligned_frac_width",
     "channels_last",
-    "check_layout",
     "same_order",
     "stream_permutation",
 ]
@@ -167,28 +166,9 @@ def same_order(a: Layout, b: Layout) -> bool:
     return a == b or (a is not None and b is not None and a[0] == b[0])
 
 
-def check_layout(x: TensorType, layout: Layout, who: str) -> None:
-    """Raises UnsupportedOpError where a stream has another order than its reader needs."""
-    if same_order(x.layout, layout):
-        return
-    have, need = (
-        "rows one after the other" if one is None else f"the channels of {_text(one)} innermost"
-        for one in (x.layout, layout)
-    )
-    raise UnsupportedOpError(
-        f"node '{who}': its input streams with {have}, and is needed with {need}; read a tensor in "
-        "one of the two ways only (a convolution reads channels innermost, a linear layer its last "
-        "axis), or give the other reader an input of its own"
-    )
-
-
 def stream_permutation(elements: int, layout: Layout) -> Ints:
     """Returns the row-major index of the element at every stream position."""
     indices = np.arange(elements, dtype=np.int64)
     if layout is None:
         return indices
     return indices.reshape(layout).transpose(1, 2, 0).reshape(-1)
-
-
-def _text(layout: tuple[int, int, int]) -> str:
-    return "x".join(map(str, layout))

@@ -22,7 +22,7 @@ from chop.formats.mxint import MxInt
 from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
-from chop.ir.tensor_type import Parameter, TensorType, channels_last, check_layout
+from chop.ir.tensor_type import Parameter, TensorType, channels_last
 from chop.ops.accumulate import alignment
 from chop.ops.base import Call, Case, Op, Site, Stage, StreamOrder
 from chop.ops.depthwise import DEPTHWISE, DepthwiseAttributes
@@ -166,7 +166,6 @@ class Conv(Op[ConvAttributes]):
         return True
 
     def infer(self, site: Site[ConvAttributes]) -> TensorType:
-        check_layout(site.inputs[0], channels_last(site.inputs[0].shape), site.name)
         last = self.stages(site)[-1]
         shape = site.exact.shape
         return replace(last.op.infer(last.site), shape=shape, layout=channels_last(shape))

@@ -15,7 +15,7 @@ from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType, check_layout, stream_permutation
+from chop.ir.tensor_type import TensorType, stream_permutation
 from chop.ops.accumulate import (
     LEVELS_PER_STAGE,
     accumulator_type,
@@ -105,10 +105,7 @@ class Linear(Op[LinearAttributes]):
         return True
 
     def infer(self, site: Site[LinearAttributes]) -> TensorType:
-        (x,) = site.inputs
         single = site.attributes.vectors == 1
-        if not single:
-            check_layout(x, None, site.name)
         return accumulator_type(site, site.exact.layout if single else None)
 
     def infer_scale(self, site: Site[LinearAttributes]) -> Scale | None:

@@ -12,10 +12,11 @@ from torch.utils import _pytree as pytree
 from chop.errors import ShapeError, UnsupportedOpError
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import Folding, common_of, hardware_of
-from chop.ir.tensor_type import TensorType
+from chop.ir.tensor_type import TensorType, channels_last, same_order
 from chop.ops.annotate import data_inputs, in_float, site_of
-from chop.ops.base import Op, Site
+from chop.ops.base import Op, Site, Stage, StreamOrder
 from chop.ops.cast import CastAttributes, is_shift
+from chop.ops.moving import Move
 from chop.ops.registry import operator
 
 __all__ = ["Dataflow", "Unit", "dataflow_of", "foldings_of", "output_names"]
@@ -164,7 +165,9 @@ def _units(
     common, site = common_of(node), site_of(node)
     if needless is not None:
         site = replace(site, inputs=common_of(needless).inputs)
-    *before, last = operator(common.operator).stages(site)
+    op = operator(common.operator)
+    reorder, site = _reordered(op, site)
+    *before, last = (*reorder, *op.stages(site))
     path = str(node.target) if node.op == "call_module" else ""
     found = []
     for stage in before:
@@ -180,6 +183,21 @@ def _units(
         result = cast.name
     found.append(Unit(node.name, node.name, path, result, last.op, site, sources))
     return found
+
+
+def _reordered(op: Op[Any], site: Site[Any]) -> tuple[tuple[Stage[Any], ...], Site[Any]]:
+    """Returns the unit that brings the input into the order that is read, if one must; the site.
+
+    Layouts follow the readers' wishes, so this is for a tensor with two kinds of readers.
+    """
+    (x, *others) = site.inputs
+    order = op.reads(x.shape)
+    wanted = channels_last(x.shape) if order is StreamOrder.CHANNELS else None
+    if others or order is StreamOrder.ANY or same_order(x.layout, wanted):
+        return (), site
+    y = replace(x, layout=wanted)
+    own: Site[Move] = Site(f"{site.name}_reorder", Move(()), (x,), {}, site.rounding, y, y)
+    return (Stage(operator("permute"), own),), replace(site, inputs=(y,))
 
 
 def _free(graph: MaseGraph, name: str) -> str:
