@@ -111,11 +111,19 @@ def library_sources(netlist: Netlist) -> list[Path]:
 
 
 def _ideal(dataflow: Dataflow, plan: Plan) -> int:
-    """The largest of MACs / multipliers over the layers and of beats per sample over the ports."""
+    """The largest of MACs / multipliers over the layers and of beats per sample over the ports.
+
+    Of layers without multipliers, the fewest cycles that they can be built for.
+    """
     layers = [
         -(-unit.op.macs(unit.site.attributes, unit.site.exact) // folding.multipliers)
         for unit in dataflow.units
         if (folding := plan.units[unit.node].build.folding).multipliers
+    ]
+    layers += [
+        min(folding.cycles for folding in unit.op.foldings(unit.site))
+        for unit in dataflow.units
+        if not plan.units[unit.node].build.folding.multipliers
     ]
     ports = [dataflow.inputs[n].elements // lanes for n, lanes in plan.input_lanes.items()]
     for stream in dataflow.outputs.values():
