@@ -3,7 +3,7 @@
 #   make run        the main job: train, quantise, emit, simulate and report configs/digits_mlp.toml
 #   make test       every test
 #   make sim        cocotb + Verilator on the RTL emitted last, or on BUILD=dir
-#   make lint | typecheck | clean
+#   make lint | typecheck | docs | clean
 #   make bench      cycles, area, start-up and training step beside peers; bench-accuracy and
 #                   bench-formats retrain or simulate for many minutes
 
@@ -15,7 +15,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck bench bench-accuracy bench-formats bench-networks setup clean
+.PHONY: run test sim lint typecheck docs bench bench-accuracy bench-formats bench-networks setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -40,6 +40,11 @@ typecheck: $(STAMP)
 	mkdir -p .typecheck/chop
 	ln -s $(CURDIR)/chop/* $(CURDIR)/passes $(CURDIR)/hw $(CURDIR)/configs .typecheck/chop/
 	MYPYPATH=.typecheck $(BIN)/mypy .typecheck/chop tests benchmarks examples
+
+# The page that is told by the code.
+docs: $(STAMP)
+	$(BIN)/chop list operators --markdown > docs/operators.md.new
+	mv docs/operators.md.new docs/operators.md
 
 bench: $(STAMP)
 	$(BIN)/python benchmarks/run.py

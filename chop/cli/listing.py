@@ -12,6 +12,7 @@ from typing import Annotated
 import typer
 
 from chop.cli.options import Json
+from chop.errors import ConfigError
 
 __all__ = ["LISTINGS", "Entry", "Kind", "doctor", "list_names"]
 
@@ -36,9 +37,20 @@ class Entry:
 
 
 def list_names(
-    kind: Annotated[Kind, typer.Argument(help="What to list.")], as_json: Json = False
+    kind: Annotated[Kind, typer.Argument(help="What to list.")],
+    as_json: Json = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="All about the operators: docs/operators.md.")
+    ] = False,
 ) -> None:
     """List what there is, by name."""
+    if markdown:
+        if kind is not Kind.OPERATORS or as_json:
+            raise ConfigError(f"list {kind.value}: --markdown is for operators, without --json")
+        from chop.cli.operator_page import operator_page
+
+        print(operator_page(), end="")
+        return
     entries = LISTINGS[kind]()
     if as_json:
         print(json.dumps([{"name": e.name, "summary": e.summary} for e in entries], indent=2))

@@ -59,7 +59,8 @@ def test_what_the_registries_hold_is_listed(capsys: pytest.CaptureFixture[str]) 
     assert main(["list", "datasets", "--json"]) == 0
     names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
     assert names == [
-        "breast_cancer", "digits", "iris", "jsc", "letter", "magic", "mnist", "wine",
+        "breast_cancer", "cifar10", "cifar10_subset", "digits", "digits_images", "iris", "jsc",
+        "letter", "magic", "mnist", "mnist_images", "wine",
     ]  # fmt: skip
 
 
