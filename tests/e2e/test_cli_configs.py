@@ -30,6 +30,8 @@ QUICK = {
     "mlp_16_32_16_8": ("simulate.samples=30",),
     "mnist_mlp": ("train.epochs=1", "simulate.samples=8"),
 }
+# Those that have operators which are not there yet: their models are trained, not compiled.
+WAITING = frozenset({"digits_cnn", "lenet5", "resnet8", "vgg_small"})
 
 
 @pytest.fixture
@@ -81,6 +83,11 @@ def test_digits_mlp_keeps_its_accuracy_on_all_test_images(transform: Callable[..
     assert [run["elements"] for run in report["simulations"]] == [4500, 4500]
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in CONFIGS.glob("*.toml")))
+def test_every_configuration_is_run_or_waits() -> None:
+    assert not set(QUICK) & WAITING
+    assert {path.stem for path in CONFIGS.glob("*.toml")} == set(QUICK) | WAITING
+
+
+@pytest.mark.parametrize("name", sorted(QUICK))
 def test_every_shipped_configuration(transform: Callable[..., Any], name: str) -> None:
     _check(transform(name, *QUICK[name]))
