@@ -6,7 +6,7 @@ depthwise convolution has hardware of its own.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Any
@@ -99,7 +99,7 @@ class Conv(Op[ConvAttributes]):
                 f"padding_mode '{layer.padding_mode}'", "use 'zeros', or a pad before it"
             )
         sizes = (layer.kernel_size, layer.stride, layer.dilation)
-        kernel, stride, dilation = ((1, *size)[-2:] for size in sizes)
+        kernel, stride, dilation = (_pair(size) for size in sizes)
         channels, height, width = shape if rank == 2 else (shape[0], 1, shape[1])
         try:
             windows = WindowShape.of(
@@ -121,7 +121,7 @@ class Conv(Op[ConvAttributes]):
                 "make it a parameter or a constant",
             )
         groups = call.argument(6, "groups", 1)
-        made = nn.Conv1d if weight.dim() == 3 else nn.Conv2d
+        made: Callable[..., ConvLayer] = nn.Conv1d if weight.dim() == 3 else nn.Conv2d
         layer = made(
             weight.shape[1] * groups,
             weight.shape[0],
@@ -255,6 +255,12 @@ def _site(
 ) -> Site[Any]:
     """Returns the site of the last stage, which gives the result."""
     return replace(site, attributes=attributes, inputs=(x,), parameters=parameters)
+
+
+def _pair(size: tuple[int, ...]) -> tuple[int, int]:
+    """Returns a size of one axis or two as that of two."""
+    vertical, horizontal = (1, *size)[-2:]
+    return vertical, horizontal
 
 
 def _taps(layer: ConvLayer) -> tuple[int, ...]:
