@@ -47,8 +47,10 @@ class Cat(Op[CatAttributes]):
 
     def read(self, call: Call) -> CatAttributes:
         tensors = call.argument(0, "tensors")
-        if isinstance(tensors, fx.Node) or not isinstance(tensors, list | tuple):
-            raise call.refuse("the tensors to join are one value", "list them one by one")
+        if not call.input_shapes or not isinstance(tensors, list | tuple):
+            raise call.refuse(
+                "the tensors to join are one value", "unpack it first: a, b = x.chunk(2, 1)"
+            )
         if not all(isinstance(tensor, fx.Node) for tensor in tensors):
             raise call.refuse(
                 "one of the tensors is a constant", "use torch.nn.functional.pad, or an input"
