@@ -41,10 +41,12 @@ def transform(
     """Runs `chop transform` in an empty folder, on data made here where it would be downloaded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHOP_DATA_DIR", str(tmp_path))
-    for name, features, classes in (("jsc", 16, 5), ("mnist", 784, 10)):
+    shapes = {"jsc": (16,), "mnist": (28, 28), "cifar10_subset": (32, 32, 3)}
+    for name, shape in shapes.items():
         rng = np.random.default_rng(0)
+        classes = 5 if name == "jsc" else 10
         labels = rng.integers(0, classes, 600)
-        values = rng.normal(size=(classes, features))[labels] + rng.normal(size=(600, features))
+        values = rng.normal(size=(classes, *shape))[labels] + rng.normal(size=(600, *shape))
         pixels = np.clip(values * 40 + 128, 0, 255).astype(np.uint8)
         np.savez(
             tmp_path / f"{name}.npz",
