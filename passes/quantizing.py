@@ -176,7 +176,7 @@ class _Quantizer:
         inputs = [common_of(source).output for source in data_inputs(node)]
         result = op.result_layer(call, inputs)
         if result is not None:
-            self._format_result(node, op.name, result, plan)
+            self._format_result(node, result, plan)
             return
         layer = op.layer(call)
         if layer is not None and not isinstance(call.module, Cast):
@@ -241,7 +241,7 @@ class _Quantizer:
         (source,) = data_inputs(node)
         node.op, node.target, node.args, node.kwargs = "call_module", target, (source,), {}
 
-    def _format_result(self, node: fx.Node, name: str, layer: ResultLayer, plan: LayerPlan) -> None:
+    def _format_result(self, node: fx.Node, layer: ResultLayer, plan: LayerPlan) -> None:
         """Gives a node that is not exact without one the format of its result."""
         tensor = plan.data_out
         if tensor is None and plan.data_in is not None:
@@ -250,12 +250,16 @@ class _Quantizer:
             tensor = replace(plan.data_in, options=options, signed="auto")
         if tensor is None:
             return
+        for source in data_inputs(node):
+            scale = common_of(source).output.scale
+            if scale is not None and scale.per_channel and plan.data_in is not None:
+                self._cast_input(node, source, plan)
         values, who = self._recorded(node), self._node(node)
         format = self._data(tensor, "data_out", node, node)
         quantizer = tensor.quantizer(values, format, "data", self._rounding, who)
         alone = node.op == "call_module" and self._graph.readers(str(node.target)) == 1
         target = str(node.target) if alone else self._graph.free_name(f"{node.name}_layer")
-        module = QuantizedResult(name, layer, quantizer).train(self._graph.model.training)
+        module = QuantizedResult(layer, quantizer, inserted=True).train(self._graph.model.training)
         self._graph.model.add_submodule(target, module)
         sources = tuple(data_inputs(node))
         node.op, node.target, node.args, node.kwargs = "call_module", target, sources, {}

@@ -112,6 +112,8 @@ class _Evaluate(torch.autograd.Function):
 class Elementwise(ResultLayer):
     """A function as a layer."""
 
+    operator = "table"
+
     def __init__(self, function: Function) -> None:
         super().__init__()
         self.function = function

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
+from typing import ClassVar
 
 import torch
 from torch import nn
@@ -11,11 +13,18 @@ from chop.formats.base import Format
 from chop.formats.rounding import Rounding
 from chop.nn.quantizer import Quantizer, Static
 
-__all__ = ["QuantizedResult", "ResultLayer"]
+__all__ = ["QuantizedResult", "ResultLayer", "Sum"]
 
 
 class ResultLayer(nn.Module, ABC):
-    """What such an operator computes in floating point: forward(*inputs)."""
+    """What such an operator computes in floating point: forward(*inputs).
+
+    `operator` is its name; `float_target` is the function that says the same where no format is
+    needed (None: the layer itself does).
+    """
+
+    operator: ClassVar[str]
+    float_target: Callable[..., torch.Tensor] | None = None
 
     @property
     @abstractmethod
@@ -27,28 +36,56 @@ class ResultLayer(nn.Module, ABC):
         """Returns the result for float64 inputs as the operator's integers are defined by it."""
 
 
+class Sum(ResultLayer):
+    """a + b, or a - b."""
+
+    operator = "scaled_add"
+
+    def __init__(self, subtract: bool = False) -> None:
+        super().__init__()
+        self.subtract = subtract
+        self.float_target = torch.sub if subtract else torch.add
+
+    @property
+    def spelling(self) -> str:
+        return "sub" if self.subtract else "add"
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        return a - b if self.subtract else a + b
+
+    def exact(self, *inputs: torch.Tensor) -> torch.Tensor:
+        a, b = inputs
+        return self.forward(a, b)
+
+
 class QuantizedResult(nn.Module):
     """A layer whose result is put on the levels of a number format: rounded once, as integers are.
 
-    `operator` is the name of the operator that it stands for. Without a quantiser it is the float
-    layer alone. In evaluation mode the layer runs in float64, whatever the dtype of its inputs.
+    Without a quantiser it is the float layer alone. In evaluation mode the layer runs in float64,
+    whatever the dtype of its inputs. `inserted` marks formats that are not the model's own:
+    quantise takes them back to start over.
     """
 
     def __init__(
         self,
-        operator: str,
         layer: ResultLayer,
         format: Format | Quantizer | None = None,
         rounding: Rounding = Rounding.HALF_UP,
+        inserted: bool = False,
     ) -> None:
         super().__init__()
-        self.operator = operator
         self.layer = layer
+        self.inserted = inserted
         self.quantizer: Quantizer | None
         if format is None or isinstance(format, Quantizer):
             self.quantizer = format
         else:
             self.quantizer = Static(format, rounding)
+
+    @property
+    def operator(self) -> str:
+        """The name of the operator that it stands for."""
+        return self.layer.operator
 
     @property
     def format(self) -> Format | None:

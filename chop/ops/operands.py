@@ -126,11 +126,11 @@ def _spread(
     return Spread(block, times, False), matches
 
 
-def operand_foldings(site: Site[Any], multiplies: bool = False) -> tuple[Folding, ...]:
-    """Returns the foldings whose lanes suit both operands."""
+def operand_foldings(site: Site[Any], multipliers: int = 0) -> tuple[Folding, ...]:
+    """Returns the foldings whose lanes suit both operands, with `multipliers` for every lane."""
     pairs = list(zip(site.inputs, spreads_of(site), strict=True))
     return tuple(
-        Folding(f.in_lanes, f.out_lanes, f.cycles, f.out_lanes * multiplies)
+        Folding(f.in_lanes, f.out_lanes, f.cycles, f.out_lanes * multipliers)
         for f in elementwise_foldings(site.exact.elements)
         if all(s is None or s.lanes_fit(f.in_lanes, x.elements) for x, s in pairs)
     )
@@ -180,7 +180,8 @@ def operands_flow(
         freed = joined[last - 1]
         depth = max(depth, spread.beats(lanes), occupancy(times, freed))
         taken.append(times)
-    return Flow(tuple(taken), joined + latency, depth, depth)
+    delay = latency if all(spread is None for spread in spreads) else None
+    return Flow(tuple(taken), joined + latency, depth, depth, delay=delay)
 
 
 def operands_cost(site: Site[Any], build: Build) -> Cost:

@@ -32,6 +32,7 @@ from chop.ops.permute import PERMUTE
 from chop.ops.prelu import Prelu
 from chop.ops.relu import Relu
 from chop.ops.reshape import Reshape
+from chop.ops.scaled_add import ScaledAdd
 from chop.ops.slice import SLICE
 from chop.ops.sub import SUB
 from chop.ops.table import Table
@@ -61,6 +62,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Prelu(),
     Relu(),
     Reshape(),
+    ScaledAdd(),
     SLICE,
     SUB,
     Table(),

@@ -117,8 +117,9 @@ class Table(Op[TableAttributes]):
             return TableAttributes(module.layer.function, module.format, module.rounding)
         return TableAttributes(_function(call), None, Rounding.HALF_UP)
 
-    def result_layer(self, call: Call, inputs: Sequence[TensorType]) -> Elementwise:
-        return Elementwise(self.read(call).function)
+    def result_layer(self, call: Call, inputs: Sequence[TensorType]) -> Elementwise | None:
+        attributes = self.read(call)
+        return Elementwise(attributes.function) if attributes.format is None else None
 
     def infer(self, site: Site[TableAttributes]) -> TensorType:
         format = site.attributes.format

@@ -9,12 +9,13 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from chop.errors import UnsupportedOpError
+from chop.errors import FormatError
 from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType
+from chop.nn.result import Sum
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import flag
 from chop.ops.operands import (
@@ -47,7 +48,7 @@ class TensorAdd(Op[TensorAddAttributes]):
     arity = 2
     module = "chop_add"
     cycles = "elements / lanes; latency 1 behind the later operand"
-    limits = "operands of one rank, of one scale; alpha is 1"
+    limits = "operands of one rank; alpha is 1; for two scales see scaled_add"
     absorbs_cast = True
 
     def read(self, call: Call) -> TensorAddAttributes:
@@ -55,6 +56,12 @@ class TensorAdd(Op[TensorAddAttributes]):
             raise call.refuse("alpha other than 1", "multiply the operand by it first")
         check_shapes(call)
         return TensorAddAttributes(call.node.target in _SUBTRACTIONS)
+
+    def result_layer(self, call: Call, inputs: Sequence[TensorType]) -> Sum | None:
+        a, b = inputs
+        if not (a.exact and b.exact) or a.scale == b.scale:
+            return None
+        return Sum(self.read(call).subtract)
 
     def infer(self, site: Site[TensorAddAttributes]) -> TensorType:
         spreads_of(site)
@@ -71,9 +78,9 @@ class TensorAdd(Op[TensorAddAttributes]):
     def infer_scale(self, site: Site[TensorAddAttributes]) -> Scale | None:
         a, b = site.inputs
         if a.scale != b.scale:
-            raise UnsupportedOpError(
-                f"node '{site.name}': adds tensors of the scales {a.scale or 'x1'} and "
-                f"{b.scale or 'x1'}; cast both to one format first (data_in)"
+            raise FormatError(
+                f"a sum of the scales {a.scale or 'x1'} and {b.scale or 'x1'} has no scale of its "
+                "own; give it a data_out format"
             )
         return a.scale
 

@@ -71,7 +71,7 @@ class TensorMul(Op[TensorMulAttributes]):
         return output.elements
 
     def foldings(self, site: Site[TensorMulAttributes]) -> tuple[Folding, ...]:
-        return operand_foldings(site, multiplies=True)
+        return operand_foldings(site, multipliers=1)
 
     def bind(self, site: Site[TensorMulAttributes], build: Build) -> Binding:
         result = elementwise_parameters(site, build)

@@ -6,13 +6,16 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
+from chop.formats.scaled import Scaled
 from chop.nn.fake_quantize import Cast
+from chop.nn.result import QuantizedResult, Sum
 
 # Primes and numbers with several divisors.
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16)
@@ -56,6 +59,35 @@ class TwoInputs(Network):
         return self.run(x, other)
 
 
+class ScaledSum(nn.Module):
+    """A sum of two tensors on levels of scales that no simple fraction relates."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        first, second, last = (
+            Scaled(rng.randint(3, 6), (float(np.float32(rng.uniform(0.05, 0.5))),))
+            for _ in range(3)
+        )
+        self.first, self.second = Cast(first), Cast(second)
+        self.sum = QuantizedResult(Sum(rng.random() < 0.5), last, Rounding.HALF_UP)
+
+    def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.sum(self.first(a), self.second(b))
+        return result
+
+
+class Chosen(nn.Module):
+    """The row of a table that the largest element chooses."""
+
+    def __init__(self, rows: int, features: int) -> None:
+        super().__init__()
+        self.table = nn.Embedding(rows, features)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        row: torch.Tensor = self.table(x.argmax(-1))
+        return row
+
+
 def random_network(rng: random.Random) -> tuple[Network, list[Shape]]:
     """Returns a network in evaluation mode and the shapes of its inputs."""
     inputs: list[Shape] = [(rng.choice(_SIZES[3:]),) for _ in range(rng.choice((1, 1, 2)))]
@@ -83,7 +115,8 @@ def _grow(rng: random.Random, steps: list[Step], shapes: list[Shape]) -> None:
         return
     twins = [i for i, shape in enumerate(shapes) if _broadcast(shape, shapes[source])]
     if len(twins) > 1 and rng.random() < 0.4:
-        call = rng.choice((torch.add, torch.sub, torch.mul, torch.maximum, torch.min))
+        every = (torch.add, torch.sub, torch.mul, torch.maximum, torch.min, ScaledSum(rng))
+        call: Callable[..., torch.Tensor] = rng.choice(every)
         _add(steps, shapes, (source, rng.choice(twins)), call)
     else:
         shared = [
@@ -137,8 +170,11 @@ def _add(
 
 
 def _layer(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
-    kinds = (_linear, _linear, _linear, _activation, _constant, _constant, _layout, _norm, _cast)
-    kinds += (_function, _moving, _moving)
+    kinds = (
+        *(_linear, _linear, _linear, _activation, _activation, _layout, _norm, _cast),
+        *(_constant, _constant, _constant, _constant),
+        *(_function, _choice, _moving, _moving),
+    )
     return rng.choice(kinds)(rng, shape)
 
 
@@ -156,6 +192,12 @@ def _activation(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]
             lambda x: torch.clamp(x, max=1.0),
         )
     )
+
+
+def _choice(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    if len(shape) > 1:
+        return _function(rng, shape)
+    return Chosen(shape[0], rng.choice(_SIZES))
 
 
 def _function(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:

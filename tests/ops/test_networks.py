@@ -29,7 +29,7 @@ from tests.ops.designs import (
 from tests.ops.networks import random_network
 from tests.ops.rtl_checks import lint, simulation_faults
 
-NETWORKS = 36
+NETWORKS = 60
 # Bounds of the clamps among the layers are whole numbers.
 _FORMATS = Formats(widths=(2, 12), whole=(-1, 5))
 

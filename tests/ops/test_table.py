@@ -76,7 +76,7 @@ def test_an_element_has_one_value_wherever_it_stands(name: str, seed: int) -> No
 
 @pytest.mark.parametrize("rounding", list(Rounding))
 def test_every_level_is_the_function_rounded(rounding: Rounding) -> None:
-    layer = QuantizedResult("table", Elementwise(Function("tanh")), Fixed(6, 5), rounding).eval()
+    layer = QuantizedResult(Elementwise(Function("tanh")), Fixed(6, 5), rounding).eval()
     model = nn.Sequential(nn.Identity(), layer)
     graph = quantize_transform_pass(
         annotated(model, (_examples(),)),
@@ -138,7 +138,7 @@ def test_a_saved_graph_has_its_tables(tmp_path: Path) -> None:
 
 
 def test_it_trains_with_the_gradient_of_the_function() -> None:
-    layer = QuantizedResult("table", Elementwise(Function("tanh")), Fixed(10, 6))
+    layer = QuantizedResult(Elementwise(Function("tanh")), Fixed(10, 6))
     x = torch.linspace(-3, 3, 31, dtype=torch.float64)
     expected = 1 - torch.tanh(x) ** 2
     for mode in (layer.train(), layer.eval()):

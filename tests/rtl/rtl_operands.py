@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from tests.rtl.rtl_case import RANDOM, Case, Signal, layer_ports, rom_file
 from tests.rtl.rtl_models import Beat, Expected, Model, Replay, Values, pack, round_saturate, split
@@ -221,6 +221,40 @@ def _pair(
     return Case(module, parameters, model, layer_ports("ab"), sources, (y,))
 
 
+def _scaled(
+    a: tuple[int, bool],
+    b: tuple[int, bool],
+    out: tuple[int, bool],
+    factors: tuple[int, int, int],
+    right: int,
+    *,
+    rounding: int = 1,
+    symmetric: bool = False,
+    repeated: tuple[Repeats | None, Repeats | None] = (None, None),
+) -> Case:
+    """Factors of a and b, and the offset."""
+    m, n, offset = factors
+    lowest = -((1 << (out[0] - 1)) - 1) << right if symmetric else None
+
+    def exact(u: int, v: int) -> int:
+        total = u * m + v * n + offset
+        return total if lowest is None else max(total, lowest)
+
+    case = _pair(
+        *("chop_scaled_add", (*a, 0), (*b, 0), out, exact),
+        stages=2,
+        right=right,
+        rounding=rounding,
+        repeated=repeated,
+        Symmetric=int(symmetric),
+    )
+    words = {
+        name: f"64'h{value & ((1 << 64) - 1):016x}"
+        for name, value in zip(("AFactor", "BFactor", "Offset"), factors, strict=True)
+    }
+    return replace(case, parameters={**case.parameters, **words})
+
+
 def _argmax(lanes: int, size: int, width: int, signed: bool, out_width: int) -> Case:
     parameters = {"Lanes": lanes, "Size": size, "InWidth": width, "InSigned": int(signed)}
     return Case(
@@ -293,6 +327,10 @@ CASES = (
         left=1,
         repeated=((1, 6, True, 1), (3, 2, False, 5)),
     ),
+    _scaled((4, True), (5, False), (6, True), (13, -21, 40), 4),
+    _scaled((5, False), (3, True), (5, False), (-3, 7, -9), 2, rounding=1),
+    _scaled((4, True), (4, True), (4, True), (5, 3, 0), 3, rounding=2, symmetric=True),
+    _scaled((3, True), (4, True), (6, True), (9, 2, 1), 1, repeated=(None, (2, 3, False, 2))),
     _pair(
         *("chop_add", (5, True, 1), (5, False, 0), (6, True), lambda u, v: u - v),
         right=1,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from torch import fx
+from torch import fx, nn
 
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import KEY, NodeMeta
@@ -25,28 +25,39 @@ def take_back_formats(graph: MaseGraph) -> None:
         module = module_of(graph, node)
         if isinstance(module, Cast) and module.inserted:
             inserted.append(node)
-        elif isinstance(module, QuantizedLayer | QuantizedResult):
+        elif isinstance(module, QuantizedLayer) or _has_inserted_format(module):
             quantised.append(node)
     if not inserted and not quantised:
         return
     for node in inserted:
         node.replace_all_uses_with(node.all_input_nodes[0])
         graph.fx_graph.erase_node(node)
-    for target in dict.fromkeys(str(node.target) for node in quantised):
-        layer = graph.model.get_submodule(target)
-        if isinstance(layer, QuantizedLayer):
-            restore_constants(layer)
-            # The float layer keeps its wrapper: it need not be a module that torch knows.
-            float_layer = QuantizedLayer(layer.operator, layer.layer, {}, layer.rounding)
-            graph.model.add_submodule(target, float_layer)
-        elif isinstance(layer, QuantizedResult):
-            graph.model.add_submodule(target, QuantizedResult(layer.operator, layer.layer))
+    modules = {node: module_of(graph, node) for node in quantised}
+    for node, module in modules.items():
+        if isinstance(module, QuantizedResult) and module.layer.float_target is not None:
+            node.op, node.target = "call_function", module.layer.float_target
+        elif module is not None:
+            graph.model.add_submodule(str(node.target), _in_float(module))
     graph.model.delete_all_unused_submodules()
     _renew(graph)
     annotator = Annotator(graph, graph.example_inputs)
     for node in graph.fx_graph.nodes:
         node.meta[KEY] = NodeMeta()
         annotator.annotate(node)
+
+
+def _has_inserted_format(module: nn.Module | None) -> bool:
+    return isinstance(module, QuantizedResult) and module.inserted
+
+
+def _in_float(module: nn.Module) -> nn.Module:
+    """Returns the module without its formats; one that several nodes call is made anew for each."""
+    if isinstance(module, QuantizedResult):
+        return QuantizedResult(module.layer)
+    assert isinstance(module, QuantizedLayer)
+    restore_constants(module)
+    # The float layer keeps its wrapper: it need not be a module that torch knows.
+    return QuantizedLayer(module.operator, module.layer, {}, module.rounding)
 
 
 def _renew(graph: MaseGraph) -> None:
