@@ -93,11 +93,17 @@ def test_a_shared_layer_is_two_instances_with_their_own_rom() -> None:
     assert len(files) == len(set(files)) == 8
 
 
+def _signals(expression: str) -> list[str]:
+    """A port of several streams is connected to a list of signals in braces."""
+    return expression.strip("{}").split(", ")
+
+
 def drivers(netlist: Netlist) -> Counter[str]:
     """Counts the drivers of every signal; a fork's vector is driven as a whole or bit by bit."""
     found: Counter[str] = Counter()
     for instance in netlist.instances:
-        found.update(e for port, e in instance.connections if port.endswith("_o"))
+        for port, expression in instance.connections:
+            found.update(_signals(expression) if port.endswith("_o") else ())
     found.update(target for target, _ in netlist.assigns)
     for port in netlist.inputs:
         found.update((f"{port.signal}_data_i", f"{port.signal}_valid_i"))
@@ -106,7 +112,13 @@ def drivers(netlist: Netlist) -> Counter[str]:
 
 
 def readers(netlist: Netlist) -> set[str]:
-    used = {e for i in netlist.instances for port, e in i.connections if port.endswith("_i")}
+    used = {
+        signal
+        for i in netlist.instances
+        for port, expression in i.connections
+        if port.endswith("_i")
+        for signal in _signals(expression)
+    }
     used |= {source for _, source in netlist.assigns}
     used |= {f"{port.signal}_ready_o" for port in netlist.inputs}
     for port in netlist.outputs:
