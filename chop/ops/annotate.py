@@ -190,7 +190,7 @@ def call_of(graph: MaseGraph, node: fx.Node, values: Mapping[fx.Node, Any]) -> C
         input_shapes=tuple(tuple(values[n].shape[1:]) for n in data_inputs(node)),
         output_shape=tuple(values[node].shape[1:]),
         source=source_line(node),
-        batch=len(values[node]),
+        batch=len(values[node]) if values[node].dim() else 0,
     )
 
 

@@ -30,6 +30,7 @@ from chop.ops.neg import NEG
 from chop.ops.pad import PAD
 from chop.ops.permute import PERMUTE
 from chop.ops.prelu import Prelu
+from chop.ops.reduce import Reduce
 from chop.ops.relu import Relu
 from chop.ops.reshape import Reshape
 from chop.ops.scaled_add import ScaledAdd
@@ -60,6 +61,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     PAD,
     PERMUTE,
     Prelu(),
+    Reduce(),
     Relu(),
     Reshape(),
     ScaledAdd(),

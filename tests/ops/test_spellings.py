@@ -70,6 +70,7 @@ _ARGUMENTS |= {
     "expand": (-1, 4),
     "broadcast_to": ((9, 4),),
     **dict.fromkeys(("cat", "concat", "concatenate", "stack"), (1,)),
+    **dict.fromkeys(("mean", "sum", "amax", "amin"), (1,)),
 }
 # Where a function is defined, or not too steep to be told from another by ten bits.
 _DOMAINS: dict[str, tuple[float, float]] = {
@@ -89,6 +90,8 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("Upsample", "UpsamplingNearest2d", "interpolate", "upsample"), (2, 2, 3)),
     "upsample_nearest": (2, 2, 3),
     **dict.fromkeys(("expand", "broadcast_to"), (1,)),
+    # A mean of six has a scale.
+    "mean": (8,),
 }
 SPELLINGS = [(op, target) for op in operators() for target in op.targets]
 
