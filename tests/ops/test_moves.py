@@ -129,7 +129,7 @@ class _Images(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = self.layer(x.flatten(2).transpose(1, 2))
-        return torch.relu(y.transpose(1, 2).reshape(len(x), 2, 2, 4))
+        return torch.relu(y.transpose(1, 2).reshape(x.shape[0], 2, 2, 4))
 
 
 @pytest.mark.parametrize(
