@@ -102,8 +102,8 @@ def drivers(netlist: Netlist) -> Counter[str]:
     """Counts the drivers of every signal; a fork's vector is driven as a whole or bit by bit."""
     found: Counter[str] = Counter()
     for instance in netlist.instances:
-        for port, expression in instance.connections:
-            found.update(_signals(expression) if port.endswith("_o") else ())
+        for place, expression in instance.connections:
+            found.update(_signals(expression) if place.endswith("_o") else ())
     found.update(target for target, _ in netlist.assigns)
     for port in netlist.inputs:
         found.update((f"{port.signal}_data_i", f"{port.signal}_valid_i"))
