@@ -1,7 +1,7 @@
 // y = the index of the largest of Size elements, the first of equal ones: one beat of one index for
 // every Size/Lanes beats. Latency 2 behind the last of them (largest of the beat, result), one beat
-// per cycle. Each stage accepts when it is empty or its beat moves on, so x_ready_o is combinational
-// in y_ready_i; valid and data are registers.
+// per cycle. Each stage accepts when it is empty or its beat moves on, so x_ready_o is
+// combinational in y_ready_i; valid and data are registers.
 module chop_argmax #(
   parameter int unsigned Lanes    = 4,
   parameter int unsigned Size     = 8,

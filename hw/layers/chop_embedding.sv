@@ -1,7 +1,7 @@
 // y = row x of a table, in OutLanes elements a beat: Beats beats for every index. TableFile: Rows *
 // Beats words of OutLanes values, lane 0 low, row by row; indices are below Rows. Indices wait in a
-// buffer of InDepth. Latency 3 (buffer, index, word) to a row's first beat, one beat per cycle, also
-// between rows. ready of x is combinational in y_ready_i; valid and data are registers.
+// buffer of InDepth. Latency 3 (buffer, index, word) to a row's first beat, one beat per cycle,
+// also between rows. ready of x is combinational in y_ready_i; valid and data are registers.
 module chop_embedding #(
   parameter int unsigned IndexWidth = 4,
   parameter int unsigned Rows       = 16,

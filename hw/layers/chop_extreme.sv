@@ -1,8 +1,8 @@
 // y = saturate(round(max(a << AShiftLeft, b << BShiftLeft) * 2^(ShiftLeft - ShiftRight))), lane by
 // lane; with Minimum the smaller of the two. The shifts bring a and b to a common scale. A smaller
 // operand is repeated (chop_operands). Latency 1 from the join, one beat per cycle. A beat of a and
-// a beat of b are joined: their ready is combinational in the valids and in y_ready_i; y_valid_o and
-// y_data_o are registers.
+// a beat of b are joined: their ready is combinational in the valids and in y_ready_i; y_valid_o
+// and y_data_o are registers.
 module chop_extreme #(
   parameter int unsigned Lanes      = 4,
   parameter int unsigned AWidth     = 8,

@@ -1,8 +1,8 @@
-// y[c] = saturate(round(f(x[c]) * 2^(ShiftLeft - ShiftRight))), f(x) = x << SlopeShift where x >= 0,
-// else x * w[c]. Channels are innermost: lane l of beat k of a pixel is channel k*Lanes + l.
+// y[c] = saturate(round(f(x[c]) * 2^(ShiftLeft - ShiftRight))), f(x) = x << SlopeShift where x >=
+// 0, else x * w[c]. Channels are innermost: lane l of beat k of a pixel is channel k*Lanes + l.
 // WeightFile: a word of Lanes slopes per beat, lane 0 low, signed. Latency 3 (operands, product,
-// result), capacity 3, one beat per cycle. Each stage accepts when it is empty or its beat moves on,
-// so x_ready_o is combinational in y_ready_i; valid and data are registers.
+// result), capacity 3, one beat per cycle. Each stage accepts when it is empty or its beat moves
+// on, so x_ready_o is combinational in y_ready_i; valid and data are registers.
 module chop_prelu #(
   parameter int unsigned Lanes       = 4,
   parameter int unsigned Channels    = 8,

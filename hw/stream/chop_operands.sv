@@ -1,8 +1,8 @@
-// Joins two streams of operands: a beat of each passes in the same cycle. An operand that is smaller
-// than the result is given again and again (chop_repeat: ABeats, ARepeats, ASpread, ADepth; Depth 0
-// is an operand of the result's size). Latency 0 for such an operand, 2 for a repeated one; one beat
-// per cycle. Combinational: the valids of what is not repeated to valid_o, all valids and ready_i to
-// the readies.
+// Joins two streams of operands: a beat of each passes in the same cycle. An operand that is
+// smaller than the result is given again and again (chop_repeat: ABeats, ARepeats, ASpread, ADepth;
+// Depth 0 is an operand of the result's size). Latency 0 for such an operand, 2 for a repeated one;
+// one beat per cycle. Combinational: the valids of what is not repeated to valid_o, all valids and
+// ready_i to the readies.
 module chop_operands #(
   parameter int unsigned Lanes    = 4,
   parameter int unsigned AWidth   = 8,

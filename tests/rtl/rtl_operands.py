@@ -50,7 +50,10 @@ class Repeat(Model):
 
 @dataclass
 class Pair(Model):
-    """Two streams joined, a smaller operand repeated, and elastic stages behind a function."""
+    """Two streams joined, a smaller operand repeated, and elastic stages behind a function.
+
+    Without stages it is chop_operands.
+    """
 
     function: Callable[[Beat, Beat], Beat]
     stages: list[Beat | None]
@@ -58,7 +61,9 @@ class Pair(Model):
 
     def cycle(self, inputs: Values) -> Expected:
         ready = bool(inputs["y_ready"])
-        out: Expected = {"y_valid": self.stages[-1] is not None, "y_data": self.stages[-1]}
+        out: Expected = {}
+        if self.stages:
+            out = {"y_valid": self.stages[-1] is not None, "y_data": self.stages[-1]}
         for k in reversed(range(len(self.stages))):
             ready = ready or self.stages[k] is None
             if ready:
@@ -75,13 +80,16 @@ class Pair(Model):
             for name, own in zip(names, self.repeated, strict=True)
         ]
         take = all(valids) and ready
+        if not self.stages:
+            data = self.function(*beats) if all(valids) else None
+            out |= {"y_valid": all(valids), "y_data": data}
         for name, own in zip(names, self.repeated, strict=True):
             if own is None:
                 out[f"{name}_ready"] = take
                 continue
             seen = {"x_valid": inputs[f"{name}_valid"], "x_data": inputs[f"{name}_data"]}
             out[f"{name}_ready"] = own.cycle({**seen, "y_ready": int(take)})["x_ready"]
-        if take:
+        if take and self.stages:
             self.stages[0] = self.function(*beats)
         return out
 
@@ -172,6 +180,28 @@ def _repeat(lanes: int, width: int, repeats: Repeats) -> Case:
         ports,
         (Signal("x", lanes, width),),
         (Signal("y", lanes, width),),
+    )
+
+
+def _operands(a_width: int, b_width: int, lanes: int, again: Repeats) -> Case:
+    """The second operand is repeated; y holds both, a below b."""
+    a_bits, b_bits = lanes * a_width, lanes * b_width
+    beats, times, spread, depth = again
+    ports = {port: signal for port, signal in layer_ports("ab").items() if port[0] != "y"}
+    ports |= {"valid_o": "y_valid", "ready_i": "y_ready"}
+    ports |= {"a_data_o": f"y_data[0 +: {a_bits}]", "b_data_o": f"y_data[{a_bits} +: {b_bits}]"}
+    own = {"BBeats": beats, "BRepeats": times, "BSpread": int(spread), "BDepth": depth}
+    return Case(
+        "chop_operands",
+        {"Lanes": lanes, "AWidth": a_width, "BWidth": b_width, **own},
+        lambda: Pair(
+            lambda a, b: a | b << a_bits,
+            [],
+            (None, Repeat(*again[:2], depth, lanes, b_width, spread)),
+        ),
+        ports,
+        (Signal("a", lanes, a_width), Signal("b", lanes, b_width)),
+        (Signal("y", 1, a_bits + b_bits),),
     )
 
 
@@ -294,6 +324,8 @@ CASES = (
     _repeat(3, 2, (1, 6, True, 1)),
     _repeat(2, 3, (1, 2, True, 2)),
     _repeat(1, 3, (1, 4, True, 3)),
+    _operands(3, 2, 2, (2, 3, False, 3)),
+    _operands(2, 3, 2, (1, 4, True, 1)),
     _embedding(3, 2, 2, 4, 1),
     _embedding(2, 1, 1, 5, 2),
     _embedding(1, 3, 2, 3, 3),
