@@ -40,7 +40,8 @@ __all__ = ["Linear"]
 class LinearAttributes:
     """`vectors` is the number of input vectors per sample: the axes before the last.
 
-    Vector v meets weight set v modulo `sets`: the weights are [sets * out_features, in_features].
+    The weights are [sets * out_features, in_features]. `set_vectors` vectors, one after the other,
+    meet set 0, as many set 1, and so on in a circle that begins anew with every sample.
     """
 
     in_features: int
@@ -48,6 +49,13 @@ class LinearAttributes:
     vectors: int
     has_bias: bool
     sets: int = 1
+    set_vectors: int = 1
+
+    @property
+    def set_runs(self) -> int:
+        """Runs of vectors with one set until set 0 is next, whatever set that was."""
+        runs = self.vectors // self.set_vectors
+        return self.sets if runs % self.sets == 0 else runs
 
 
 class Linear(Op[LinearAttributes]):
@@ -165,6 +173,8 @@ class Linear(Op[LinearAttributes]):
                 "InLanes": folding.in_lanes,
                 "OutLanes": folding.out_lanes,
                 "WeightSets": a.sets,
+                "SetVectors": a.set_vectors,
+                "SetRuns": a.set_runs,
                 "InWidth": products.number.width,
                 "InSigned": f"1'b{int(products.number.signed)}",
                 "InExponentWidth": products.in_exponent_width,

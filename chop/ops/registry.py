@@ -20,6 +20,7 @@ from chop.ops.cast import Cast
 from chop.ops.cat import Cat
 from chop.ops.clamp import Clamp
 from chop.ops.conv import Conv
+from chop.ops.conv_transpose import ConvTranspose
 from chop.ops.embedding import Embedding
 from chop.ops.extreme import Extreme
 from chop.ops.identity import Identity
@@ -29,6 +30,7 @@ from chop.ops.mul import MUL
 from chop.ops.neg import NEG
 from chop.ops.pad import PAD
 from chop.ops.permute import PERMUTE
+from chop.ops.pool import AVG_POOL, MAX_POOL
 from chop.ops.prelu import Prelu
 from chop.ops.reduce import Reduce
 from chop.ops.relu import Relu
@@ -46,16 +48,19 @@ __all__ = ["candidates", "find", "operator", "operators"]
 _OPERATORS: tuple[Op[Any], ...] = (
     ADD,
     Argmax(),
+    AVG_POOL,
     BATCH_NORM,
     Cast(),
     Cat(),
     Clamp(),
     Conv(),
+    ConvTranspose(),
     Embedding(),
     Extreme(),
     Identity(),
     LeakyRelu(),
     Linear(),
+    MAX_POOL,
     MUL,
     NEG,
     PAD,

@@ -7,7 +7,8 @@
 //   InputStationary 0: output group outer, input beat inner; OutLanes accumulators
 //   InputStationary 1: input beat outer, output group inner; a memory of NO partial sums
 // WeightSets: vector v meets the weights and biases of set v modulo WeightSets (a convolution in
-// groups); both files then hold one set after the other.
+// groups); both files then hold one set after the other. SetVectors: so many vectors meet a set
+// before the next one is due, and after SetRuns such runs set 0 is (a transposed convolution).
 // WeightFile: a word per step, in step order, weight [o*InLanes + i] of output lane o and input
 // lane i, a code of WeightWidth bits that chop_product reads (WeightKind, MantissaWidth). A product
 // takes FullWidth bits. BiasFile: a word of OutLanes values per output group. For every kind but
@@ -30,6 +31,8 @@ module chop_linear #(
   parameter int unsigned InLanes             = 2,
   parameter int unsigned OutLanes            = 2,
   parameter int unsigned WeightSets          = 1,
+  parameter int unsigned SetVectors          = 1,
+  parameter int unsigned SetRuns             = WeightSets,
   parameter int unsigned InWidth             = 8,
   parameter bit          InSigned            = 1'b1,
   parameter int unsigned InExponentWidth     = 0,
@@ -175,14 +178,21 @@ module chop_linear #(
   // ---- Weights and inputs of the step ----
 
   localparam int unsigned StepWidth = chop_pkg::index_width(Steps);
-  logic [StepWidth-1:0] step_q;
+  logic [StepWidth-1:0] step_address;
   logic [OutLanes*InLanes*WeightWidth-1:0] weights;
   logic [StoredWidth-1:0] x;
 
-  always_ff @(posedge clk_i) begin
-    if (!rst_ni) step_q <= '0;
-    else if (step) step_q <= (step_q == StepWidth'(Steps - 1)) ? '0 : step_q + 1'b1;
-  end
+  chop_set_address #(
+    .Words     (InBeats * OutBeats),
+    .Sets      (WeightSets),
+    .RunVectors(SetVectors),
+    .Runs      (SetRuns)
+  ) u_step (
+    .clk_i    (clk_i),
+    .rst_ni   (rst_ni),
+    .step_i   (step),
+    .address_o(step_address)
+  );
 
   chop_rom #(
     .Width  (OutLanes * InLanes * WeightWidth),
@@ -193,7 +203,7 @@ module chop_linear #(
   ) u_weights (
     .clk_i    (clk_i),
     .en_i     (step),
-    .address_i(step_q),
+    .address_i(step_address),
     .data_o   (weights)
   );
 
@@ -208,7 +218,7 @@ module chop_linear #(
     ) u_exponents (
       .clk_i    (clk_i),
       .en_i     (step),
-      .address_i(step_q),
+      .address_i(step_address),
       .data_o   (exponents)
     );
   end else begin : gen_no_exponents
@@ -329,12 +339,17 @@ module chop_linear #(
       assign start_address = group_q;
     end else begin : gen_sets
       // Every group of every vector has one first step, in this order.
-      logic [StartWidth-1:0] start_q;
-      assign start_address = start_q;
-      always_ff @(posedge clk_i) begin
-        if (!rst_ni) start_q <= '0;
-        else if (start_read) start_q <= (start_q == StartWidth'(Starts - 1)) ? '0 : start_q + 1'b1;
-      end
+      chop_set_address #(
+        .Words     (OutBeats),
+        .Sets      (WeightSets),
+        .RunVectors(SetVectors),
+        .Runs      (SetRuns)
+      ) u_start (
+        .clk_i    (clk_i),
+        .rst_ni   (rst_ni),
+        .step_i   (start_read),
+        .address_o(start_address)
+      );
     end
 
     chop_rom #(

@@ -212,8 +212,9 @@ def other_latency(graph: MaseGraph) -> None:
         (
             wrong_attributes,
             "node 'fc2': attributes must be LinearAttributes(in_features=4, out_features=3, "
-            "vectors=1, has_bias=True, sets=1) as inferred, got LinearAttributes(in_features=4, "
-            "out_features=3, vectors=2, has_bias=True, sets=1)" + COMMON,
+            "vectors=1, has_bias=True, sets=1, set_vectors=1) as inferred, got LinearAttributes("
+            "in_features=4, out_features=3, vectors=2, has_bias=True, sets=1, set_vectors=1)"
+            + COMMON,
         ),
         (
             wrong_constant,
