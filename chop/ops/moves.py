@@ -15,10 +15,18 @@ from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType
-from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage
 from chop.ops.elementwise import flag
 from chop.ops.moving import Move
-from chop.ops.passage import Kind, Passage, chosen_layout, literal, passage, passages
+from chop.ops.passage import (
+    Kind,
+    Passage,
+    chosen_layout,
+    literal,
+    order_read,
+    passage,
+    passages,
+)
 from chop.ops.timing import Flow
 
 __all__ = ["MoveOp", "Spelled"]
@@ -102,9 +110,22 @@ class MoveOp(Op[Move]):
         x = inputs[0].shift_left(frac_width - site.inputs[0].fixed.frac_width)
         return site.attributes.write(x, fill)
 
+    def stages(self, site: Site[Move]) -> tuple[Stage[Move], ...]:
+        (x,), y = site.inputs, site.exact
+        layout = order_read(site.attributes, x.shape, x.layout, y.shape, y.layout)
+        if layout == x.layout:
+            return (Stage(self, site),)
+        # In two steps: the order that the result has, then the move itself.
+        middle = replace(x, layout=layout)
+        first: Site[Move] = Site(
+            f"{site.name}_reorder", Move(()), (x,), {}, site.rounding, middle, middle
+        )
+        return Stage(self, first), Stage(self, replace(site, inputs=(middle,)))
+
     def is_wired(self, site: Site[Move]) -> bool:
-        made = _passage(site, 1, 1)
-        return made.kind is Kind.WIRES
+        (x,), y = site.inputs, site.exact
+        made = passage(site.attributes, x.shape, x.layout, y.shape, y.layout, 1, 1)
+        return made is not None and made.kind is Kind.WIRES
 
     def foldings(self, site: Site[Move]) -> tuple[Folding, ...]:
         (x,) = site.inputs

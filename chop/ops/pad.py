@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import nn
 from torch.nn import functional
 
@@ -18,6 +19,17 @@ def _read(call: Call) -> Move:
     return read_move(call)
 
 
+class _TwoOrders(nn.Module):
+    """A tensor in rows, padded for a reader that wants its channels innermost."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.linear, self.conv = nn.Linear(4, 3), nn.Conv1d(2, 2, 2)
+
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.linear(x), self.conv(functional.pad(x, (1, 0)))
+
+
 PAD = MoveOp(
     "pad",
     "a constant around a tensor, on any axis; negative numbers cut off",
@@ -32,6 +44,7 @@ PAD = MoveOp(
         Case("constant", nn.ConstantPad1d((2, 1), -1.5), ((2, 4),)),
         Case("channels", Spelled(lambda x: functional.pad(x, (0, 0, 1, 1, 1, 2))), ((2, 2, 3),)),
         Case("after", Spelled(lambda x: functional.pad(x, (0, 3)).relu()), ((5,),)),
+        Case("two_orders", _TwoOrders(), ((2, 4),)),
         Case("cut", Spelled(lambda x: functional.pad(x, (-1, -2))), ((6,),)),
     ),
 )

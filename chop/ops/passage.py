@@ -22,6 +22,7 @@ __all__ = [
     "layouts_of",
     "likes_channels",
     "literal",
+    "order_read",
     "passage",
     "passages",
 ]
@@ -176,9 +177,23 @@ def chosen_layout(
         if made is not None:
             rank = list(Kind).index(made.kind)
             found.append(((rank, made.beats if made.kind is Kind.REORDER else 0), candidate))
+    if not found and not free and order_read(move, shape, layout, out, wanted) != FREE_LAYOUT:
+        return wanted
     if not found:
         return "moves elements in an order that no nested loops have"
     return min(found, key=lambda pair: pair[0])[1]
+
+
+@lru_cache(maxsize=1024)
+def order_read(move: Move, shape: Shape, layout: Layout, out: Shape, out_layout: Layout) -> Layout:
+    """Returns the layout in which the input is read: its own, or one that it is brought into first.
+
+    FREE_LAYOUT where there is no hardware either way.
+    """
+    for candidate in (layout, *layouts_of(shape, out_layout is not None)):
+        if passage(move, shape, candidate, out, out_layout, 1, 1) is not None:
+            return candidate
+    return FREE_LAYOUT
 
 
 # ---- Passages ----
