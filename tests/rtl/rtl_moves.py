@@ -69,6 +69,19 @@ class Walk(Model):
 
 
 @dataclass
+class SetAddress(Model):
+    """chop_set_address: the addresses of one round, `step` moves on."""
+
+    addresses: Sequence[int]
+    position: int = 0
+
+    def cycle(self, inputs: Values) -> Expected:
+        out: Expected = {"address": self.addresses[self.position]}
+        self.position = (self.position + inputs["step"]) % len(self.addresses)
+        return out
+
+
+@dataclass
 class Slice(Model):
     """chop_slice: beats at `kept` of every `period` pass, through a register."""
 
@@ -186,6 +199,23 @@ def _walk(*loops: tuple[int, int]) -> Case:
         {"step_i": "step", "last_o": "last", "move_o": "move"},
         randoms=(Signal("step"),),
         wires=(Signal("last"), Signal("move", 1, 6)),
+    )
+
+
+def _set_address(words: int, sets: int, vectors: int, runs: int) -> Case:
+    addresses = [
+        run % sets * words + word
+        for run in range(runs)
+        for _ in range(vectors)
+        for word in range(words)
+    ]
+    return Case(
+        "chop_set_address",
+        {"Words": words, "Sets": sets, "RunVectors": vectors, "Runs": runs},
+        lambda: SetAddress(addresses),
+        {"step_i": "step", "address_o": "address"},
+        randoms=(Signal("step"),),
+        wires=(Signal("address", 1, max(1, (words * sets - 1).bit_length())),),
     )
 
 
@@ -316,6 +346,12 @@ CASES = (
     _walk((3, 1)),
     _walk((1, 1), (2, 1)),
     _walk((2, 1), (3, 5), (2, 9)),
+    _set_address(3, 2, 1, 2),
+    _set_address(5, 1, 1, 1),
+    _set_address(3, 2, 4, 2),
+    _set_address(4, 3, 2, 5),
+    _set_address(2, 3, 1, 4),
+    _set_address(1, 2, 3, 3),
     _slice(0, [(3, 1)], 3, 3, (2, 0)),
     _slice(1, [(2, 1)], 4),
     _slice(0, [(2, 2), (3, 6)], 18, 2, (1,)),

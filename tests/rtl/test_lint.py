@@ -88,6 +88,7 @@ _RULES: tuple[tuple[str, Parameters, str], ...] = (
     ("chop_mxint_cast", {"Rounding": 3}, "ExponentWidth >= 1, Rounding 0, 1 or 2"),
     ("chop_loop", {"Count": 0}, "Count must be >= 1"),
     ("chop_walk", {"Width": 33}, "Levels must be >= 1 and Width 1 to 32"),
+    ("chop_set_address", {"Runs": 1}, "Runs >= Sets"),
     ("chop_slice", {"InLanes": 0}, "InLanes and OutLanes must be >= 1"),
     ("chop_pad", {"Lanes": 0}, "Lanes must be >= 1"),
     ("chop_reorder", {"InLanes": 0}, "InLanes and OutLanes must be >= 1"),
