@@ -30,6 +30,8 @@ __all__ = [
 Shape = tuple[int, ...]
 # A map of lanes is wires; beyond this, unequal lanes are hardly worth the search.
 _MOST_MAPPED_LANES = 64
+# Rows, and the first axis innermost: those that come first in `layouts_of`.
+_USUAL_LAYOUTS = 2
 # Later than any cycle.
 _NEVER = np.int64(1) << 60
 
@@ -172,9 +174,11 @@ def chosen_layout(
     """
     free = wanted == FREE_LAYOUT
     found: list[tuple[tuple[int, int], Layout]] = []
-    for candidate in layouts_of(out, likes_channels(out, layout)) if free else (wanted,):
+    candidates = layouts_of(out, likes_channels(out, layout)) if free else (wanted,)
+    for number, candidate in enumerate(candidates):
         made = passage(move, shape, layout, out, candidate, 1, 1)
-        if made is not None:
+        # An order that few readers know is for nothing but wires.
+        if made is not None and (number < _USUAL_LAYOUTS or made.kind is Kind.WIRES):
             rank = list(Kind).index(made.kind)
             found.append(((rank, made.beats if made.kind is Kind.REORDER else 0), candidate))
     if not found and not free and order_read(move, shape, layout, out, wanted) != FREE_LAYOUT:
