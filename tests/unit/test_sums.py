@@ -94,6 +94,18 @@ def test_every_pair_is_rounded_exactly(tried: bool, monkeypatch: pytest.MonkeyPa
     assert average < 15 if tried else average > 25, average
 
 
+@pytest.mark.parametrize("rounding", [Rounding.HALF_UP, Rounding.FLOOR])
+def test_sums_on_a_boundary_are_not_below_it(
+    rounding: Rounding, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thirds of a step have no multiplier: every third sum would be one too small."""
+    monkeypatch.setattr(sums, "_MOST_PAIRS", 0)
+    rng = random.Random("boundary")
+    a, b = Source(-64, 63, Fixed(7, 0)), Source(-8, 7, Fixed(4, 1), Scale.of(1.25))
+    for step in (3.0, 0.75, 1.5, 7.0):
+        _check(rng, a, b, Scaled(6, (step,)), rounding, 1000)
+
+
 def test_wide_integers_are_rounded_exactly() -> None:
     rng = random.Random("wide sums")
     made = 0
