@@ -180,8 +180,7 @@ def operands_flow(
         freed = joined[last - 1]
         depth = max(depth, spread.beats(lanes), occupancy(times, freed))
         taken.append(times)
-    delay = latency if all(spread is None for spread in spreads) else None
-    return Flow(tuple(taken), joined + latency, depth, depth, delay=delay)
+    return Flow(tuple(taken), joined + latency, depth, depth)
 
 
 def operands_cost(site: Site[Any], build: Build) -> Cost:
