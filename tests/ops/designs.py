@@ -44,11 +44,12 @@ EMIT_PASSES = (
     emit_verilog_tb_transform_pass,
 )
 # What operators refuse of formats drawn at random: bounds between levels, tables of many bits,
-# indices with a fraction.
+# indices with a fraction, thirds in too many bits.
 _REDRAWN = (
     "a bound must be a multiple of",
     "give it a data_in_width of at most",
     "reads indices",
+    "no exact requantiser",
 )
 _LEAST_SAMPLES, _MOST_SAMPLES, _CYCLES = 12, 96, 2400
 

@@ -21,6 +21,10 @@ from tests.ops.designs import annotated, example_batch
 
 _FEATURES = 6
 _CHANNELS = torch.linspace(0.5, 1.75, _FEATURES)
+_ADAPTIVE = (
+    *("AdaptiveMaxPool1d", "AdaptiveMaxPool2d", "AdaptiveAvgPool1d", "AdaptiveAvgPool2d"),
+    *("adaptive_max_pool1d", "adaptive_max_pool2d", "adaptive_avg_pool1d", "adaptive_avg_pool2d"),
+)
 # What a spelling is called with besides its tensors; by default nothing.
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
     **dict.fromkeys(("clamp", "clamp_", "clip", "hardtanh", "hardtanh_"), (-0.5, 0.5)),
@@ -71,6 +75,9 @@ _ARGUMENTS |= {
     "broadcast_to": ((9, 4),),
     **dict.fromkeys(("cat", "concat", "concatenate", "stack"), (1,)),
     **dict.fromkeys(("mean", "sum", "amax", "amin"), (1,)),
+    **dict.fromkeys(("MaxPool1d", "AvgPool1d", "max_pool1d", "avg_pool1d"), (2,)),
+    **dict.fromkeys(("MaxPool2d", "AvgPool2d", "max_pool2d", "avg_pool2d"), (2,)),
+    **dict.fromkeys(_ADAPTIVE, (2,)),
 }
 # Where a function is defined, or not too steep to be told from another by ten bits.
 _DOMAINS: dict[str, tuple[float, float]] = {
@@ -78,6 +85,9 @@ _DOMAINS: dict[str, tuple[float, float]] = {
     **dict.fromkeys(("asin", "acos"), (-1.0, 1.0)),
     **dict.fromkeys(("atanh", "tan"), (-0.75, 0.75)),
     **dict.fromkeys(("acosh",), (1.0, 7.5)),
+    # Elements of which several make one must not saturate.
+    **dict.fromkeys((*_ADAPTIVE, "AvgPool1d", "AvgPool2d", "avg_pool1d"), (-7.5, 7.5)),
+    **dict.fromkeys(("avg_pool2d", "mean", "sum"), (-7.5, 7.5)),
     **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh", "pow", "ipow", "square"), (-2.5, 2.5)),
 }
 _SHAPES: dict[str, tuple[int, ...]] = {
@@ -90,6 +100,9 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("Upsample", "UpsamplingNearest2d", "interpolate", "upsample"), (2, 2, 3)),
     "upsample_nearest": (2, 2, 3),
     **dict.fromkeys(("expand", "broadcast_to"), (1,)),
+    **dict.fromkeys(("MaxPool1d", "AvgPool1d", "max_pool1d", "avg_pool1d"), (3, 6)),
+    **dict.fromkeys(("MaxPool2d", "AvgPool2d", "max_pool2d", "avg_pool2d"), (3, 4, 6)),
+    **{name: (3, 4) if "1d" in name else (3, 4, 8) for name in _ADAPTIVE},
     # A mean of six has a scale.
     "mean": (8,),
 }

@@ -1,0 +1,347 @@
+"""Pools: max_pool and avg_pool of [C, H, W] and [C, L], plain or adaptive; one class."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from chop.errors import ShapeError
+from chop.formats.base import Integers
+from chop.formats.fixed import Fixed, covering
+from chop.formats.rounding import Ints, Rounding
+from chop.formats.scale import Scale
+from chop.integer.record import Value
+from chop.ir.meta import Cost, Folding
+from chop.ir.tensor_type import Parameter, TensorType, channels_last
+from chop.nn.fake_quantize import Cast
+from chop.ops.affine import AffineAttributes
+from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage, StreamOrder
+from chop.ops.mul import MUL
+from chop.ops.pooling import (
+    AVG_SPELLINGS,
+    MAX_SPELLINGS,
+    PoolSizes,
+    adaptive_windows,
+    divisors_of,
+    pool_windows,
+    taps_of,
+)
+from chop.ops.reduction import (
+    Kind,
+    Nest,
+    parts_of_divisor,
+    reduce_cost,
+    reduce_flow,
+    reduce_foldings,
+    reduce_latency,
+    reduce_parameters,
+    reduced,
+    value_parameters,
+)
+from chop.ops.timing import Flow
+from chop.ops.window import window_cost, window_values
+from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
+
+__all__ = ["AVG_POOL", "MAX_POOL", "PoolAttributes"]
+
+
+@dataclass(frozen=True, slots=True)
+class PoolAttributes:
+    """The windows, of which a pool of [C, L] has frames of height 1.
+
+    `divisors` are what each window's sum is divided by, or one for all of them.
+    """
+
+    kind: Kind
+    windows: WindowShape
+    divisors: tuple[int, ...] = (1,)
+
+    @property
+    def taps(self) -> int:
+        return self.windows.kernel[0] * self.windows.kernel[1]
+
+    @property
+    def divisor(self) -> int:
+        """What the sums are divided by, once each is multiplied by its entry of `factors`."""
+        return math.lcm(*self.divisors)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        return tuple(self.divisor // d for d in self.divisors)
+
+    @property
+    def nest(self) -> Nest | None:
+        """How the frame itself is reduced, where the windows are its tiles; else None."""
+        w = self.windows
+        for axis, size in enumerate((w.height, w.width)):
+            apart = w.stride[axis] == w.kernel[axis] or w.out[axis] == 1
+            dense = w.dilation[axis] == 1 or w.kernel[axis] == 1
+            if not (apart and dense and w.kernel[axis] * w.out[axis] == size):
+                return None
+        if w.padding != (0, 0):
+            return None
+        if w.out[1] == 1:
+            return Nest(w.out[0], 1, 1, self.taps, w.channels)
+        if w.kernel[0] == 1:
+            return Nest(w.out[0] * w.out[1], 1, 1, w.kernel[1], w.channels)
+        if w.kernel[1] == 1:
+            return Nest(w.out[0], 1, 1, w.kernel[0], w.width * w.channels)
+        return Nest(w.out[0], w.kernel[0], w.out[1], w.kernel[1], w.channels)
+
+
+class Pool(Op[PoolAttributes]):
+    """`kind` of every window; MAX_POOL and AVG_POOL are its instances.
+
+    Windows that are tiles of the frame are reduced as they stream; others are cut first. Sums with
+    different divisors are multiplied by constants, so that one divisor suits all.
+    """
+
+    cycles = (
+        "tiles: elements / lanes; else C / lanes x windows (x taps, one at a time), or the input's "
+        "beats where those are more; the last element of a result to the result: 2 to 4"
+    )
+    module = "chop_pool"
+    modules = ("chop_pool", "chop_reduce")
+    absorbs_cast = True
+
+    def __init__(
+        self,
+        name: str,
+        summary: str,
+        kind: Kind,
+        targets: tuple[object, ...],
+        limits: str,
+        cases: tuple[Case, ...],
+    ) -> None:
+        self.name = name  # type: ignore[misc]  # an instance's own, not the class's
+        self.summary = summary  # type: ignore[misc]
+        self.targets = targets  # type: ignore[misc]
+        self.limits = limits  # type: ignore[misc]
+        self._kind = kind
+        self._cases = cases
+
+    def read(self, call: Call) -> PoolAttributes:
+        sizes = PoolSizes.of(call)
+        try:
+            if sizes.adaptive is not None:
+                windows = adaptive_windows(call, sizes.adaptive)
+            else:
+                windows = pool_windows(call, sizes)
+        except ShapeError as error:
+            text = str(error).removeprefix("window: ")
+            raise call.refuse(text, "see the pool's sizes") from error
+        if taps_of(windows).min() == 0:
+            raise call.refuse("a window has no pixel of the frame", "use less padding or dilation")
+        if self._kind is Kind.MAXIMUM:
+            return PoolAttributes(self._kind, windows)
+        return PoolAttributes(self._kind, windows, divisors_of(windows, sizes, call))
+
+    def reads(self, shape: tuple[int, ...]) -> StreamOrder:
+        return StreamOrder.CHANNELS
+
+    def infer(self, site: Site[PoolAttributes]) -> TensorType:
+        (x,), a = site.inputs, site.attributes
+        shape = site.exact.shape
+        low, high = x.low, x.high
+        if a.kind is Kind.SUM:
+            # Padding adds nothing.
+            factors = np.array(a.factors, np.int64)
+            weights = [int(w) for w in (taps_of(a.windows) * factors).reshape(-1)]
+            low = min(w * x.low for w in weights)
+            high = max(w * x.high for w in weights)
+        k, _ = parts_of_divisor(a.divisor)
+        layout = channels_last(shape)
+        return TensorType.bounded(shape, low, high, x.fixed.frac_width + k, layout)
+
+    def infer_scale(self, site: Site[PoolAttributes]) -> Scale | None:
+        # Channels stay channels, with as many axes behind them.
+        given, (_, scale) = site.inputs[0].scale, parts_of_divisor(site.attributes.divisor)
+        return scale if given is None else given.times(scale)
+
+    def define(self, site: Site[PoolAttributes], inputs: Sequence[Value]) -> Value:
+        a, w = site.attributes, site.attributes.windows
+        frame = inputs[0].reshape((w.channels, w.height, w.width))
+        taken = window_values(frame, w, _pad_value(site)).permute((4, 0, 1, 2, 3))
+        values = reduced(taken.reshape((w.channels, *w.out, a.taps)), a.kind)
+        if len(a.divisors) > 1:
+            values = values * np.array(a.factors, np.int64).reshape(1, *w.out)
+        return values.reshape(site.exact.shape)
+
+    def stages(self, site: Site[PoolAttributes]) -> tuple[Stage[Any], ...]:
+        a = site.attributes
+        if len(a.divisors) == 1:
+            return (Stage(self, site),)
+        sums = replace(a, divisors=(1,))
+        first = replace(site, name=f"{site.name}_sum", attributes=sums)
+        given = replace(self.infer(first), scale=site.inputs[0].scale)
+        first = replace(first, exact=given, output=given)
+        k, _ = parts_of_divisor(a.divisor)
+        values = np.array(a.factors, np.int64).reshape(1, *site.exact.shape[1:])
+        carrier = covering(-1, int(values.max()), k)
+        weight = Parameter(Integers(values, carrier), carrier)
+        attributes = AffineAttributes(has_weight=True, has_bias=False, negate=False)
+        last = Site(
+            site.name,
+            attributes,
+            (given,),
+            {"weight": weight},
+            site.rounding,
+            site.exact,
+            site.output,
+        )
+        return Stage(self, first), Stage(MUL, last)
+
+    def foldings(self, site: Site[PoolAttributes]) -> tuple[Folding, ...]:
+        a, nest = site.attributes, site.attributes.nest
+        if nest is not None:
+            return reduce_foldings(nest)
+        found = []
+        channels = a.windows.channels
+        for lanes in (n for n in range(1, channels + 1) if channels % n == 0):
+            serial, parallel = (cycles_per_frame(a.windows, lanes, o) for o in _ORDERS)
+            found.append(Folding(lanes, lanes, serial, 0))
+            if parallel < serial:
+                found.append(Folding(lanes, lanes, parallel, 0))
+        return tuple(found)
+
+    def bind(self, site: Site[PoolAttributes], build: Build) -> Binding:
+        a, folding = site.attributes, build.folding
+        if a.nest is not None:
+            parameters = reduce_parameters(site, a.kind, a.nest, folding)
+            return Binding("chop_reduce", parameters)
+        lanes = folding.in_lanes
+        window = a.windows.parameters(lanes, _order(site, folding), _depth(site, build))
+        del window["ChannelOuter"]
+        pad = _pad_value(site) & ((1 << 64) - 1)
+        return Binding(
+            self.module,
+            {
+                "Kind": a.kind.value,
+                **window,
+                **({"PadValue": f"64'h{pad:x}"} if pad else {}),
+                **value_parameters(site, ("ResultWidth", "ResultSigned")),
+            },
+        )
+
+    def flow(
+        self, site: Site[PoolAttributes], build: Build, valid: Sequence[Ints], samples: int
+    ) -> Flow:
+        a, folding = site.attributes, build.folding
+        if a.nest is not None:
+            return reduce_flow(a.nest, folding, valid[0], samples)
+        order, taps = _order(site, folding), _tap_lanes(site, folding)
+        windows = windows_flow(valid[0], samples, a.windows, folding.in_lanes, order)
+        steps = a.taps // taps
+        given = windows.valid[steps - 1 :: steps] + reduce_latency(taps)
+        return Flow(windows.taken, given, windows.in_depth, windows.patient_depth)
+
+    def cost(self, site: Site[PoolAttributes], build: Build) -> Cost:
+        a, folding = site.attributes, build.folding
+        if a.nest is not None:
+            return reduce_cost(site, a.kind, a.nest, folding)
+        lanes, taps = folding.in_lanes, _tap_lanes(site, folding)
+        nest = Nest(1, 1, 1, a.taps, lanes)
+        joins = reduce_cost(site, a.kind, nest, replace(folding, in_lanes=lanes * taps))
+        order, width = _order(site, folding), site.inputs[0].stream_width
+        return joins + window_cost(a.windows, lanes, width, order, _depth(site, build))
+
+    def cases(self) -> tuple[Case, ...]:
+        return self._cases
+
+
+_ORDERS = (WindowOrder.CHANNELS, WindowOrder.PARALLEL)
+
+
+def _pad_value(site: Site[PoolAttributes]) -> int:
+    """Returns the integer outside the frame: it changes no maximum, and no sum."""
+    return site.inputs[0].low if site.attributes.kind is Kind.MAXIMUM else 0
+
+
+def _order(site: Site[PoolAttributes], folding: Folding) -> WindowOrder:
+    """Of two foldings with the same lanes, the quicker one takes all taps at once."""
+    serial = cycles_per_frame(site.attributes.windows, folding.in_lanes, WindowOrder.CHANNELS)
+    return WindowOrder.PARALLEL if folding.cycles < serial else WindowOrder.CHANNELS
+
+
+def _tap_lanes(site: Site[PoolAttributes], folding: Folding) -> int:
+    """Returns the taps of a window that are used in a cycle."""
+    parallel = _order(site, folding) is WindowOrder.PARALLEL
+    return site.attributes.taps if parallel else 1
+
+
+def _depth(site: Site[PoolAttributes], build: Build) -> int:
+    lanes, order = build.folding.in_lanes, _order(site, build.folding)
+    return max(build.in_depth, least_depth(site.attributes.windows, lanes, order))
+
+
+def _behind_conv() -> nn.Module:
+    return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
+
+
+class _Function(nn.Module):
+    """One function on frames and lines."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if self.kind == "max":
+            y = functional.max_pool2d(x, (2, 1), padding=(1, 0))
+            return functional.max_pool1d(y.flatten(2), 2, 1)
+        y = functional.avg_pool2d(x, 2, 1, ceil_mode=True, divisor_override=4)
+        return functional.avg_pool1d(y.flatten(2), 2)
+
+
+def _rounded(pool: nn.Module) -> nn.Module:
+    """A pool, the thirds of whose result a cast rounds."""
+    return nn.Sequential(pool, Cast(Fixed(9, 5), Rounding.HALF_UP))
+
+
+MAX_POOL = Pool(
+    "max_pool",
+    "largest element of windows of [C, H, W] or [C, L], plain or adaptive",
+    Kind.MAXIMUM,
+    tuple(MAX_SPELLINGS),
+    "no return_indices; an adaptive pool needs windows of one size",
+    (
+        Case("tiles", nn.MaxPool2d(2), ((3, 4, 4),)),
+        Case("cropped", nn.MaxPool2d(2), ((2, 5, 3),)),
+        Case("overlapping", nn.MaxPool2d(3, 2, 1), ((2, 6, 5),)),
+        Case("dilated", nn.MaxPool2d(2, 1, 0, (2, 1)), ((2, 4, 3),)),
+        Case("ceil", nn.MaxPool2d(2, ceil_mode=True), ((4, 3, 5),)),
+        Case("line", nn.MaxPool1d(3, 2, 1), ((4, 7),)),
+        Case("line_tiles", nn.MaxPool1d(2), ((4, 6),)),
+        Case("global", nn.AdaptiveMaxPool2d(1), ((4, 2, 3),)),
+        Case("adaptive", nn.AdaptiveMaxPool2d((None, 3)), ((2, 2, 4),)),
+        Case("function", _Function("max"), ((2, 2, 4),)),
+        Case("behind_conv", _behind_conv(), ((2, 4, 4),)),
+    ),
+)
+
+AVG_POOL = Pool(
+    "avg_pool",
+    "mean of windows of [C, H, W] or [C, L], plain or adaptive",
+    Kind.SUM,
+    tuple(AVG_SPELLINGS),
+    "an adaptive pool needs windows of one size; a mean of a number of elements that is no power "
+    "of two has a scale: a cast rounds it",
+    (
+        Case("tiles", nn.AvgPool2d(2), ((3, 4, 4),)),
+        Case("of_nine", _rounded(nn.AvgPool2d(3, 2, 1)), ((2, 5, 4),)),
+        Case("inside", _rounded(nn.AvgPool2d(3, 1, 1, count_include_pad=False)), ((2, 3, 4),)),
+        Case("ceil", _rounded(nn.AvgPool2d(2, ceil_mode=True)), ((2, 3, 5),)),
+        Case("line", nn.AvgPool1d(4, 2, 1), ((3, 8),)),
+        Case("line_inside", nn.AvgPool1d(2, 1, 1, count_include_pad=False), ((2, 4),)),
+        Case("global", _rounded(nn.AdaptiveAvgPool2d(1)), ((4, 2, 3),)),
+        Case("adaptive", nn.AdaptiveAvgPool2d((2, 3)), ((2, 4, 4),)),
+        Case("function", _Function("avg"), ((2, 4, 3),)),
+    ),
+)
