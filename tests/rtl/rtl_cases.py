@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from tests.rtl import (
     rtl_casts,
+    rtl_depthwise,
     rtl_layers,
     rtl_linear,
     rtl_moves,
@@ -18,6 +19,7 @@ CASES = (
     *rtl_layers.CASES,
     *rtl_casts.CASES,
     *rtl_windows.CASES,
+    *rtl_depthwise.CASES,
     *rtl_moves.CASES,
     *rtl_operands.CASES,
 )

@@ -67,6 +67,8 @@ _RULES: tuple[tuple[str, Parameters, str], ...] = (
     ("chop_width_converter", {"InLanes": 4, "OutLanes": 3}, "must divide the other"),
     ("chop_linear", {"InFeatures": 7}, "InLanes must divide InFeatures"),
     ("chop_linear", {"BiasWidth": 30}, "BiasWidth must be <= OutWidth"),
+    ("chop_depthwise", {"Multiplier": 0}, "Lanes and Multiplier must be >= 1"),
+    ("chop_depthwise", {"BiasWidth": 30}, "BiasWidth must be <= SumWidth"),
     ("chop_cast", {"Lanes": 0}, "Lanes must be >= 1"),
     ("chop_relu", {"Lanes": 0}, "Lanes must be >= 1"),
     ("chop_leaky_relu", {"Lanes": 0}, "Lanes must be >= 1"),
