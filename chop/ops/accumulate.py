@@ -10,6 +10,7 @@ from chop.errors import UnsupportedOpError
 from chop.formats.fixed import covering
 from chop.formats.rounding import Ints, shift_left
 from chop.formats.scale import Scale
+from chop.ir.meta import Cost
 from chop.ir.tensor_type import Layout, TensorType, aligned_frac_width
 from chop.ops.base import Build, Site
 
@@ -19,6 +20,7 @@ __all__ = [
     "alignment",
     "product_scale",
     "product_shift",
+    "ram_cost",
     "ram_luts",
     "rom_latency",
     "rom_luts",
@@ -121,6 +123,12 @@ def rom_luts(words: int, bits: int) -> int:
 def ram_luts(words: int, bits: int) -> int:
     """A distributed RAM cell of 16 words by 4 bits takes the place of 6 LUTs."""
     return 6 * -(-words // 16) * -(-bits // 4)
+
+
+def ram_cost(words: int, bits: int) -> Cost:
+    """Returns what a memory takes: a block RAM of 512 words by 36 bits for 32 distributed cells."""
+    cells, blocks = -(-words // 16) * -(-bits // 4), -(-words // 512) * -(-bits // 36)
+    return Cost(brams=blocks) if cells > 32 * blocks else Cost(luts=6 * cells, ffs=bits)
 
 
 def _bias_frac_width(site: Site[Any]) -> int:

@@ -16,7 +16,7 @@ from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType
-from chop.ops.accumulate import ram_luts
+from chop.ops.accumulate import ram_cost
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.timing import Flow
 from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
@@ -170,18 +170,22 @@ def window_values(x: Value, shape: WindowShape, pad_value: int = 0) -> Value:
 
 
 def window_cost(shape: WindowShape, lanes: int, width: int, order: WindowOrder, depth: int) -> Cost:
-    """Counts 4-input LUTs: 6 for 16 words of 4 bits of memory, and the control."""
+    """Counts 4-input LUTs, as Yosys does for ECP5: memory, selections, counters."""
     bits, beats = lanes * width, shape.beats(lanes)
     counters = (shape.height * shape.width * beats).bit_length()
     if order is not WindowOrder.PARALLEL:
-        return Cost(ram_luts(depth, bits) + bits + 16 * counters, bits + 6 * counters)
+        return ram_cost(depth, bits) + Cost(bits + 16 * counters, 6 * counters)
     rows, columns = shape.kernel
     words = shape.width * beats
     banks = -(-depth // words)
     shifted = rows * (shape.reach[1] * beats + 1) * bits
     # Of every row the bank is chosen, of every tap whether it lies in the frame.
     chosen = rows * bits * max(banks - 1, 1) // 2 + rows * columns * bits
-    return Cost(banks * ram_luts(words, bits) + chosen + 24 * counters, shifted + 8 * counters)
+    found = Cost(chosen + 24 * counters, shifted + 8 * counters)
+    for _ in range(banks):
+        bank = ram_cost(words, bits)
+        found += Cost(luts=bank.luts, brams=bank.brams)
+    return found
 
 
 def _places(shape: WindowShape, axis: int) -> tuple[int, ...]:
