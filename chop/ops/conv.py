@@ -107,7 +107,7 @@ class Conv(Op[ConvAttributes]):
             )
         except ShapeError as error:
             raise call.refuse(
-                str(error).removeprefix("window: "), "see the layer's sizes"
+                str(error).removeprefix("window: "), "change its kernel, padding or dilation"
             ) from error
         return ConvAttributes(windows, layer.out_channels, layer.groups, layer.bias is not None)
 
