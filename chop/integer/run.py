@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
@@ -31,6 +32,9 @@ from chop.integer.program import (
 
 __all__ = ["run"]
 
+# Of one value of a program, for all samples that are computed at a time.
+_MOST_ELEMENTS = 1 << 23
+
 _BINARY: Mapping[type[Instruction], Callable[[Ints, Ints], Ints]] = {
     Add: np.add,
     Subtract: np.subtract,
@@ -43,8 +47,21 @@ _BINARY: Mapping[type[Instruction], Callable[[Ints, Ints], Ints]] = {
 def run(program: Program, inputs: Sequence[Ints]) -> Ints:
     """Returns the result [N, *shape] for inputs [N, *shape] within the program's bounds.
 
-    A program that only moves elements takes arrays of any type.
+    A program that only moves elements takes arrays of any type. Samples are computed some at a
+    time where those of a whole batch, on the way, would be large: windows of images are.
     """
+    made = [step for step in program.steps if not isinstance(step.instruction, Constant)]
+    largest = max((math.prod(step.shape) for step in made), default=1)
+    count, most = len(inputs[0]), max(1, _MOST_ELEMENTS // max(1, largest))
+    if count <= most:
+        return _run(program, inputs)
+    parts = [
+        _run(program, [x[start : start + most] for x in inputs]) for start in range(0, count, most)
+    ]
+    return np.concatenate(parts)
+
+
+def _run(program: Program, inputs: Sequence[Ints]) -> Ints:
     values: list[Ints | None] = list(inputs)
     last = program.last_uses()
 

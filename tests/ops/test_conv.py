@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ import torch
 from torch import fx, nn
 
 from chop.errors import UnsupportedOpError
+from chop.formats.rounding import Ints
+from chop.integer import run as runner
+from chop.integer.program import Program
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import common_of, hardware_of
 from chop.ops.annotate import run_in_integers
@@ -284,3 +287,27 @@ def test_blocks_are_no_data_of_a_convolution() -> None:
     with pytest.raises(UnsupportedOpError) as caught:
         dataflow_of(graph)
     assert "operator 'conv' has no hardware for data in" in str(caught.value)
+
+
+def test_large_batches_are_computed_some_samples_at_a_time(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    graph = _quantised(nn.Conv2d(2, 3, 3, padding=1), (2, 5, 4))
+    (x,) = example_batch(random.Random(0), ((2, 5, 4),), 23)
+    inputs = {graph.placeholders[0]: x.double().numpy()}
+    at_once = run_in_integers(graph, inputs)
+    sizes = []
+
+    def counted(program: Program, parts: Sequence[Ints]) -> Ints:
+        sizes.append(len(parts[0]))
+        return whole(program, parts)
+
+    whole = runner._run
+    monkeypatch.setattr(runner, "_run", counted)
+    # Of windows, 3 * 3 * 2 elements for each of 20 pixels.
+    monkeypatch.setattr(runner, "_MOST_ELEMENTS", 7 * 18 * 20)
+    in_parts = run_in_integers(graph, inputs)
+    assert sizes[-4:] == [7, 7, 7, 2]
+    assert {k: v.tolist() for k, v in at_once.items()} == {
+        k: v.tolist() for k, v in in_parts.items()
+    }
