@@ -26,8 +26,11 @@ class TransposedConv(nn.Module):
     ) -> None:
         """Takes the weight of PyTorch, [in, out, *kernel], and copies it."""
         super().__init__()
-        self.weight = nn.Parameter(weight.detach().transpose(0, 1).contiguous().clone())
-        self.bias = None if bias is None else nn.Parameter(bias.detach().clone())
+        turned = weight.detach().transpose(0, 1).clone(memory_format=torch.contiguous_format)
+        self.weight = nn.Parameter(turned, weight.requires_grad)
+        self.bias: nn.Parameter | None = None
+        if bias is not None:
+            self.bias = nn.Parameter(bias.detach().clone(), bias.requires_grad)
         self.stride = stride
         self.padding = padding
         self.output_padding = output_padding

@@ -96,9 +96,10 @@ class ConvTranspose(Op[Phases]):
                 raise call.refuse("output_size", "give the layer the output_padding of that size")
             _refuse(call, module.groups, module.dilation)
             sizes = (module.stride, module.padding, module.output_padding)
-            return TransposedConv(
+            made = TransposedConv(
                 module.weight, module.bias, *(_size(s, module.weight) for s in sizes)
             )
+            return made.train(module.training)
         weight, bias = call.argument(1, "weight"), call.argument(2, "bias")
         if not isinstance(weight, torch.Tensor) or not isinstance(bias, torch.Tensor | None):
             raise call.refuse(
@@ -152,7 +153,8 @@ class ConvTranspose(Op[Phases]):
         features = linear.attributes.in_features
         windows = window_values(x, a.windows).reshape((height, a.columns.count, features))
         weights = np.split(linear.parameters["weight"].values, down)
-        found, order = [], []
+        found: list[Value] = []
+        order: list[int] = []
         for phase, weight in enumerate(weights[:height]):
             own = tuple(range(phase, height, down))
             found.append(windows.take(0, own).matmul(weight))
@@ -182,9 +184,11 @@ class ConvTranspose(Op[Phases]):
         c, shape = a.columns, site.exact.shape
         given = (a.out_channels, a.out[0], c.count * a.stride[1])
         sums = replace(product.site.exact, shape=given, layout=channels_last(given))
-        linear = replace(product.site, exact=sums, output=sums)
+        # Its rows are in the order of the stream already: its own type has no layout.
+        linear = replace(product.site, output=sums)
         kept = Pick(2, tuple(range(c.cut, c.cut + a.out[1])))
-        cut = replace(site, attributes=Move((kept, View(shape))), inputs=(sums,), parameters={})
+        move = Move((kept, View(shape)))
+        cut = Site(site.name, move, (sums,), {}, site.rounding, site.exact, site.output)
         return (*before, Stage(_LINEAR, linear), Stage(SLICE, cut))
 
     def cases(self) -> tuple[Case, ...]:
@@ -202,6 +206,7 @@ class ConvTranspose(Op[Phases]):
             Case("pixel", conv(3, 2, (3, 2), stride=2), ((3, 1, 1),)),
             Case("line", line(3, 2, 4, stride=2, padding=1), ((3, 5),)),
             Case("line_twice", line(4, 3, 2, stride=2, bias=False), ((4, 3),)),
+            Case("line_point", line(3, 2, 2, stride=3), ((3, 1),)),
             Case("chain", _chain(), ((2, 4, 4),)),
             Case("function", _Function(), ((2, 2, 3),)),
         )
