@@ -9,6 +9,7 @@ from tests.rtl import (
     rtl_linear,
     rtl_moves,
     rtl_operands,
+    rtl_reduce,
     rtl_streams,
     rtl_windows,
 )
@@ -22,4 +23,5 @@ CASES = (
     *rtl_depthwise.CASES,
     *rtl_moves.CASES,
     *rtl_operands.CASES,
+    *rtl_reduce.CASES,
 )
