@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from chop.errors import ConfigError, FormatError
+from chop.errors import ConfigError, FormatError, UnsupportedOpError
 from chop.formats.base import Format
 from chop.formats.calibrate import choose_fixed, sqnr_db
 from chop.formats.fixed import Fixed
@@ -90,7 +90,7 @@ class _Quantizer:
 
     def run(self) -> list[dict[str, Any]]:
         for node in list(self._graph.fx_graph.nodes):
-            self._annotator.annotate(node)
+            self._annotate(node)
             common = common_of(node)
             if common.operator == "input":
                 self._quantize_input(node)
@@ -187,6 +187,50 @@ class _Quantizer:
             readers = list(node.users)
             self._insert_cast(node, plan.data_out, format, f"{node.name}_data_out", readers)
 
+    def _annotate(self, node: fx.Node) -> None:
+        """Annotates a node; means that it cannot take with their scales are rounded first."""
+        try:
+            self._annotator.annotate(node)
+        except UnsupportedOpError:
+            if not self._round_means(node):
+                raise
+        else:
+            if not common_of(node).blocked or not self._round_means(node):
+                return
+        self._annotator.annotate(node)
+
+    def _round_means(self, node: fx.Node) -> bool:
+        """Rounds the means that a node reads, if any, and returns whether there are.
+
+        They get as many bits as the node that divides reads.
+        """
+        found = False
+        for source in node.all_input_nodes:
+            maker = self._divider(source)
+            plan = None if maker is None else self._rules(self._graph, maker)[0]
+            if plan is None or plan.data_in is None or not plan.quantizes:
+                continue
+            tensor = _own_range(plan.data_in)
+            format = self._data(tensor, "data_out", source, source)
+            known = self._casts.get((source, format, tensor.training))
+            if known is not None:
+                node.replace_input_with(source, known)
+            else:
+                self._insert_cast(source, tensor, format, f"{source.name}_data_out", [node])
+            found = True
+        return found
+
+    def _divider(self, node: fx.Node) -> fx.Node | None:
+        """Returns the node that gave a tensor its scale by a division; None: another did."""
+        while common_of(node).carries_data and common_of(node).output.scale is not None:
+            common, sources = common_of(node), data_inputs(node)
+            if operator(common.operator).divides:
+                return node
+            if common.parameters or len(sources) != 1 or common.operator == "cast":
+                return None
+            (node,) = sources
+        return None
+
     def _cast_input(self, node: fx.Node, source: fx.Node, plan: LayerPlan) -> None:
         given = common_of(source).output
         if plan.data_in is None:
@@ -245,9 +289,7 @@ class _Quantizer:
         """Gives a node that is not exact without one the format of its result."""
         tensor = plan.data_out
         if tensor is None and plan.data_in is not None:
-            # As wide as what it reads; the range is its own.
-            options = replace(plan.data_in.options, frac_width=None, scale=None, exponent_bias=None)
-            tensor = replace(plan.data_in, options=options, signed="auto")
+            tensor = _own_range(plan.data_in)
         if tensor is None:
             return
         for source in data_inputs(node):
@@ -349,6 +391,12 @@ class _Quantizer:
         while tensor.name not in self._values:
             tensor = tensor.all_input_nodes[0]
         return self._values[tensor.name]
+
+
+def _own_range(plan: TensorPlan) -> TensorPlan:
+    """Returns a plan for a result: as wide as what its node reads; the range is its own."""
+    options = replace(plan.options, frac_width=None, scale=None, exponent_bias=None)
+    return replace(plan, options=options, signed="auto")
 
 
 def _frac_width(format: Format, values: Floats) -> int:

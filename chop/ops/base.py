@@ -211,6 +211,9 @@ class Op(ABC, Generic[A]):
     hands_on_order: ClassVar[bool] = False
     # Whether its result counts: then a default data_out leaves it as it is.
     gives_indices: ClassVar[bool] = False
+    # Whether it divides, exactly: its result may have a scale, and quantize rounds it for readers
+    # that take none.
+    divides: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.
     is_positively_homogeneous: ClassVar[bool] = False
 

@@ -110,6 +110,7 @@ class Pool(Op[PoolAttributes]):
     module = "chop_pool"
     modules = ("chop_pool", "chop_reduce")
     absorbs_cast = True
+    divides = True
 
     def __init__(
         self,

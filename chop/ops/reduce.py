@@ -58,6 +58,7 @@ class Reduce(Op[ReduceAttributes]):
     )
     module = "chop_reduce"
     absorbs_cast = True
+    divides = True
 
     def read(self, call: Call) -> ReduceAttributes:
         name, rank = call.spelling, len(call.input_shapes[0]) + 1

@@ -31,7 +31,9 @@ class Sizes:
         return max(1, -(-(self.taps - 1).bit_length() // 2))
 
     def join(self, values: list[int]) -> int:
-        return {_SUM: sum, _MAX: max, _MIN: min}[self.kind](values)
+        if self.kind == _SUM:
+            return sum(values)
+        return max(values) if self.kind == _MAX else min(values)
 
 
 @dataclass
