@@ -180,7 +180,8 @@ def operands_flow(
         freed = joined[last - 1]
         depth = max(depth, spread.beats(lanes), occupancy(times, freed))
         taken.append(times)
-    return Flow(tuple(taken), joined + latency, depth, depth)
+    delay = latency if all(spread is None for spread in spreads) else None
+    return Flow(tuple(taken), joined + latency, depth, depth, delay=delay)
 
 
 def operands_cost(site: Site[Any], build: Build) -> Cost:

@@ -28,6 +28,7 @@ __all__ = [
 Pair = tuple[int, int]
 # Later than any cycle: the deadline of a beat that nobody waits for.
 _NEVER = np.int64(1) << 60
+_EVER = -_NEVER
 
 
 class WindowOrder(StrEnum):
@@ -231,19 +232,21 @@ def windows_flow(
     lanes: int,
     order: WindowOrder,
     left: Ints | None = None,
+    offered: Ints | None = None,
 ) -> Flow:
     """Returns the movement of beats through chop_window, given when its input beats are valid.
 
     `valid` has samples * H * W * B cycles. Exact for a consumer that takes every beat at once, or
-    in the cycles `left` where those are given. `in_depth` is the least Depth with which no beat is
-    taken later than it is valid, and no less than `least_depth`. `patient_depth` is one that gives
-    the same output where the sender can wait; by taps or channels it is the least one, unless V
-    moves back (padding beyond the kernel).
+    in the cycles `left` where those are given; then `offered`, if given, are those from which it
+    has a place for them. `in_depth` is the least Depth with which no beat is taken later than it is
+    valid, and no less than `least_depth`. `patient_depth` is one that gives the same output where
+    the sender can wait; by taps or channels it is the least one, unless V moves back (padding
+    beyond the kernel).
     """
     if order is WindowOrder.PARALLEL:
         run = _parallel(valid, samples, shape, lanes, left)
     else:
-        run = _serial(valid, samples, shape, lanes, order, left)
+        run = _serial(valid, samples, shape, lanes, order, left, offered)
     least = least_depth(shape, lanes, order)
     beats = np.arange(1, len(valid) + 1, dtype=np.int64)
     # Beat k is needed by its deadline, and the ones after it a cycle each later.
@@ -252,8 +255,19 @@ def windows_flow(
         max(least, int((beats - run.free[np.searchsorted(run.freed, times)]).max()))
         for times in (valid, latest)
     )
+    patient = min(depth, patient)
+    # A beat has its place once V is past the beat that many before it.
+    past = np.searchsorted(np.maximum.accumulate(run.free), beats - patient)
+    cycles = np.concatenate([[_EVER], run.freed + 1, [_NEVER]])
+    places = cycles[np.minimum(past, len(run.freed) + 1)]
+
+    def wait(taken: Ints, offered: Ints, narrow: int) -> Flow:
+        frames, left = len(taken) // period, offered + narrow - 1
+        return windows_flow(taken, frames, shape, lanes, order, left, offered)
+
+    period = len(valid) // samples
     steps = _steps(shape, lanes, order, samples)
-    return Flow((valid,), run.valid, depth, min(depth, patient), steps=steps)
+    return Flow((valid,), run.valid, depth, patient, None, latest, places, steps, wait)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -340,6 +354,7 @@ def _serial(
     lanes: int,
     order: WindowOrder,
     left: Ints | None,
+    offered: Ints | None,
 ) -> _Run:
     beats = shape.beats(lanes)
     period = shape.height * shape.width * beats
@@ -357,7 +372,10 @@ def _serial(
         times[1:] = np.maximum(times[1:], left[:-1])
     deadlines = np.full(len(valid), _NEVER)
     # The last of equal indices counts: a frame's first beat has its first step's deadline.
-    deadlines[needed[::-1]] = (times[steps] - 1)[::-1]
+    latest = times[steps]
+    if offered is not None:
+        latest = np.maximum(latest, offered[steps] - 1)
+    deadlines[needed[::-1]] = (latest - 1)[::-1]
     rows, columns = (np.arange(count, dtype=np.int64) for count in shape.out)
     begins = (
         _begins(shape, rows)[:, None] + np.minimum(columns, shape.moving[1] - 1) * shape.stride[1]

@@ -13,8 +13,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ops.base import Build, RomOptions
 from chop.ops.timing import serial
 from chop.schedule.options import HardwareOptions
-from chop.schedule.pacing import edge_between
-from chop.schedule.plan import pass_edge
+from chop.schedule.pacing import edge_between, pass_edge
 from chop.schedule.units import Dataflow, Unit
 
 __all__ = ["choose_foldings", "intervals", "least_cost"]

@@ -1,4 +1,4 @@
-"""Buffers wait for their reader in place of a queue: when their beats leave, and how few slots do.
+"""What lies between two units: converters, and buffers that wait for them in place of a queue.
 
 A window generator turns one element into many: a queue behind it would hold the same elements again
 and again. So it waits while its reader is busy, and keeps what it has not read yet, once.
@@ -6,18 +6,16 @@ and again. So it waits while its reader is busy, and keeps what it has not read 
 
 from __future__ import annotations
 
-from bisect import bisect_left
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import gcd
 
 import numpy as np
 
-from chop.errors import VerifyError
 from chop.formats.rounding import Ints
-from chop.ops.timing import Flow
+from chop.ops.timing import Flow, widen
 
-__all__ = ["Edge", "Paced", "edge_between", "narrowed", "paced"]
+__all__ = ["Edge", "Paced", "edge_between", "narrowed", "pass_edge"]
 
 # How often delays inside a buffer are followed until they are all known.
 _MOST_ROUNDS = 32
@@ -40,15 +38,11 @@ class Edge:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Paced:
-    """A buffer that waits: when its beats are valid, when they leave, its flow.
-
-    `depth` is that of the reader's input buffer.
-    """
+    """A buffer that waits: when its beats are valid, when they leave, its flow."""
 
     valid: Ints
     left: Ints
     flow: Flow
-    depth: int = 1
 
 
 def edge_between(lanes_out: int, lanes_in: int) -> Edge:
@@ -57,92 +51,33 @@ def edge_between(lanes_out: int, lanes_in: int) -> Edge:
     return Edge(lanes_out // common, lanes_in // common)
 
 
-def narrowed(
-    flow: Flow, narrow: int, stalled: Stalled, samples: int, interval: int
-) -> Paced | None:
-    """Returns a buffer whose beats leave in `narrow` parts, one a cycle.
+def narrowed(flow: Flow, narrow: int, stalled: Stalled) -> Paced | None:
+    """Returns a buffer whose beats leave in `narrow` parts, one a cycle; None: too long a story.
 
-    None where it could not keep the interval.
+    Beats that wait may hold up later ones inside the buffer, so the delays are followed until they
+    are all known.
     """
-    nothing = np.zeros(len(flow.valid) * narrow, np.int64)
-    edge, steps = Edge(narrow, 1), _steps_of(flow)
-    found = _settled(flow.valid, lambda valid: _taken(valid, steps, edge, nothing, 0)[1], stalled)
-    if found is None:
-        return None
-    *_, before, last = found.left.reshape(samples, -1)
-    return found if np.array_equal(last - before, np.full_like(last, interval)) else None
-
-
-def paced(buffer: Flow, edge: Edge, reader: Flow, stalled: Stalled, who: str) -> Paced:
-    """Returns a buffer that waits for its reader, which has the fewest slots that do.
-
-    `buffer` is the flow of `narrowed`; `reader` that of a reader that takes every beat as soon as
-    it comes. No beat may come too late for it.
-    """
-    valid, steps = buffer.valid, _steps_of(buffer)
-    needed, freed = reader.needed, reader.freed
-    if needed is None or freed is None:
-        raise VerifyError(f"schedule: node '{who}': has no input buffer (a bug of chop)")
-
-    def in_time(depth: int) -> bool:
-        return bool((_taken(valid, steps, edge, freed, depth)[0] <= needed).all())
-
-    def attempt(depth: int) -> Paced | None:
-        found = _settled(valid, lambda now: _taken(now, steps, edge, freed, depth)[1], stalled)
-        if found is None or (_taken(found.valid, steps, edge, freed, depth)[0] > needed).any():
-            return None
-        return Paced(found.valid, found.left, found.flow, depth)
-
-    least, most = reader.patient_depth, reader.in_depth
-    depth = least + bisect_left(range(least, most), True, key=in_time)
-    found = attempt(depth)
-    if found is None:
-        # Waiting makes some beats later than it lasts.
-        more = range(depth + 1, most)
-        found = attempt(depth + 1 + bisect_left(more, True, key=lambda d: attempt(d) is not None))
-    if found is None:
-        raise VerifyError(f"schedule: node '{who}': no input buffer serves it (a bug of chop)")
-    return found
-
-
-def _settled(valid: Ints, leaving: Callable[[Ints], Ints], stalled: Stalled) -> Paced | None:
-    """Follows the delays: beats that wait may hold up later ones inside the buffer."""
-    left = leaving(valid)
+    steps = np.arange(len(flow.valid), dtype=np.int64) if flow.steps is None else flow.steps
+    # The first part of a beat waits for the buffer's steps too.
+    ramp = steps + np.arange(len(steps), dtype=np.int64) * (narrow - 1)
+    valid = flow.valid
+    left = _behind(valid, ramp) + narrow - 1
     for _ in range(_MOST_ROUNDS):
         flow = stalled(left)
         valid = np.maximum(valid, flow.valid)
-        now = leaving(valid)
+        now = _behind(valid, ramp) + narrow - 1
         if np.array_equal(now, left):
             return Paced(valid, left, flow)
         left = now
     return None
 
 
-def _steps_of(buffer: Flow) -> Ints:
-    if buffer.steps is None:
-        return np.arange(len(buffer.valid), dtype=np.int64)
-    return buffer.steps
-
-
-def _taken(valid: Ints, steps: Ints, edge: Edge, freed: Ints, depth: int) -> tuple[Ints, Ints]:
-    """Returns when a reader takes a buffer's beats behind the edge, and when they leave the buffer.
-
-    `freed` are the cycles in which the beats' slots are free again, of `depth` in all.
-    """
-    slots = np.concatenate([np.zeros(depth, np.int64), freed])[: len(freed)]
-    parts = np.repeat(valid, edge.narrow)
-    # A part is a cycle behind the one before; the first of a beat waits for the buffer's steps too.
-    beats = np.arange(len(valid), dtype=np.int64)[:, None]
-    ramp = steps[:, None] + beats * (edge.narrow - 1) + np.arange(edge.narrow, dtype=np.int64)
-    ramp = ramp.reshape(-1)
-    if edge.widen == 1:
-        taken = parts = _behind(np.maximum(parts, slots), ramp)
-    else:
-        # The converter takes the parts of the next beat once this one is taken.
-        before = np.concatenate([[0], slots[:-1]])
-        parts = _behind(np.maximum(parts, np.repeat(before, edge.widen)), ramp)
-        taken = np.maximum(parts[edge.widen - 1 :: edge.widen] + 1, slots)
-    return taken, parts[edge.narrow - 1 :: edge.narrow]
+def pass_edge(offered: Ints, edge: Edge) -> Ints:
+    """Returns when a reader behind an edge sees its beats; beats are offered until taken."""
+    times = offered
+    if edge.narrow > 1:
+        times = (offered[:, None] + np.arange(edge.narrow, dtype=np.int64)).reshape(-1)
+    return widen(times, edge.widen) if edge.widen > 1 else times
 
 
 def _behind(earliest: Ints, ramp: Ints) -> Ints:

@@ -11,11 +11,12 @@ from chop.errors import ConfigError, VerifyError
 from chop.formats.rounding import Ints
 from chop.ir.meta import Folding
 from chop.ops.base import Build, RomOptions
-from chop.ops.timing import Flow, occupancy, serial, widen
-from chop.schedule.pacing import Edge, edge_between, narrowed, paced
+from chop.ops.timing import Flow, occupancy, serial
+from chop.schedule.pacing import Edge, edge_between, narrowed, pass_edge
 from chop.schedule.units import Dataflow, Unit
+from chop.schedule.waiting import Depths, waiting_depths
 
-__all__ = ["Plan", "StreamTiming", "UnitPlan", "make_plan", "pass_edge"]
+__all__ = ["Plan", "StreamTiming", "UnitPlan", "make_plan"]
 
 _FIRST_SAMPLES, _MOST_SAMPLES = 4, 4096
 
@@ -63,7 +64,7 @@ class Plan:
 
 
 @dataclass(frozen=True, slots=True)
-class _UnitRun:
+class UnitRun:
     """One unit's flow; `in_fifo_depths` are 0 where its input needs no FIFO."""
 
     build: Build
@@ -74,7 +75,7 @@ class _UnitRun:
 
 
 @dataclass(slots=True)
-class _Run:
+class Run:
     """The state of one pass over the dataflow; `waiting` are the buffers that need no queue."""
 
     dataflow: Dataflow
@@ -84,16 +85,9 @@ class _Run:
     offered: dict[str, Ints] = field(default_factory=dict)
     left: dict[str, Ints] = field(default_factory=dict)
     fifos: set[str] = field(default_factory=set)
+    slowest: dict[str, int] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
-    flows: dict[str, _UnitRun] = field(default_factory=dict)
-
-
-def pass_edge(offered: Ints, edge: Edge) -> Ints:
-    """Returns when a reader behind an edge sees its beats; beats are offered until taken."""
-    times = offered
-    if edge.narrow > 1:
-        times = (offered[:, None] + np.arange(edge.narrow, dtype=np.int64)).reshape(-1)
-    return widen(times, edge.widen) if edge.widen > 1 else times
+    flows: dict[str, UnitRun] = field(default_factory=dict)
 
 
 def interval_of(
@@ -139,8 +133,11 @@ def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptio
         filling = -(
             -max(int(left[: len(left) // samples].max()) for left in run.left.values()) // interval
         )
-        if samples >= filling + _FIRST_SAMPLES and _periodic(run, interval):
-            return _finish(run, ports, interval)
+        if samples >= filling + _FIRST_SAMPLES and _periodic(run):
+            found = [waiting_depths(run, at_last) for at_last in (False, True)]
+            plans = [_finish(run, ports, interval, depths) for depths in found if depths]
+            if plans:
+                return min(plans, key=lambda plan: _stored_bits(dataflow, plan))
         samples = max(2 * samples, filling + _FIRST_SAMPLES)
     raise VerifyError(
         f"schedule: no periodic run at an interval of {interval} cycles within "
@@ -155,8 +152,8 @@ def _run(
     interval: int,
     samples: int,
     rom: RomOptions,
-) -> _Run:
-    run = _Run(dataflow, samples, interval)
+) -> Run:
+    run = Run(dataflow, samples, interval)
     starts = interval * np.arange(samples, dtype=np.int64)[:, None]
     for name, type in dataflow.inputs.items():
         beats = np.arange(type.elements // ports[name], dtype=np.int64)
@@ -170,35 +167,20 @@ def _run(
         if any(not np.array_equal(t, s) for t, s in zip(flow.taken, seen, strict=True)):
             flow = unit.op.flow(unit.site, build, [times + 1 for times in seen], samples)
             depths = tuple(occupancy(s, t + 1) for s, t in zip(seen, flow.taken, strict=True))
-        flow = _pace(run, unit, build.folding, flow)
         queued = flow.reserved is not None
         straight = patient and not queued and len(seen) == 1
-        run.flows[unit.node] = _UnitRun(build, tuple(seen), flow, patient, depths)
+        run.flows[unit.node] = UnitRun(build, tuple(seen), flow, patient, depths)
         run.streams[unit.node] = StreamTiming(flow.valid, build.folding.out_lanes, queued, straight)
         _offer(run, foldings, unit.node)
     return run
 
 
-def _pace(run: _Run, unit: Unit, folding: Folding, flow: Flow) -> Flow:
-    """Lets the buffer before a unit wait for it; returns the unit's flow, with a smaller buffer."""
-    name = unit.sources[0]
-    if name not in run.waiting or flow.needed is None:
-        return flow
-    stream = run.streams[name]
-    edge = edge_between(stream.lanes, folding.in_lanes)
-    before = replace(run.flows[name].flow, valid=stream.valid)
-    found = paced(before, edge, flow, _stalled(run, name), unit.node)
-    run.flows[name] = replace(run.flows[name], flow=found.flow)
-    run.left[name] = found.left
-    return replace(flow, in_depth=found.depth, patient_depth=found.depth)
-
-
-def _stalled(run: _Run, name: str) -> Callable[[Ints], Flow]:
+def _stalled(run: Run, name: str) -> Callable[[Ints], Flow]:
     unit, done = run.dataflow.unit(name), run.flows[name]
     return lambda left: unit.op.stalled_flow(unit.site, done.build, done.seen, run.samples, left)
 
 
-def _offer(run: _Run, foldings: Mapping[str, Folding], name: str) -> None:
+def _offer(run: Run, foldings: Mapping[str, Folding], name: str) -> None:
     """Sets from when each beat of the stream is offered to its readers, and when it leaves."""
     stream = run.streams[name]
     edges = [
@@ -207,11 +189,11 @@ def _offer(run: _Run, foldings: Mapping[str, Folding], name: str) -> None:
         for source in unit.sources
         if source == name
     ]
-    slowest = max((edge.narrow for edge in edges), default=1)
+    slowest = run.slowest[name] = max((edge.narrow for edge in edges), default=1)
     if len(edges) == 1 and name in run.flows and run.dataflow.unit(name).op.is_buffer:
         flow = run.flows[name].flow
-        found = narrowed(flow, slowest, _stalled(run, name), run.samples, run.interval)
-        if found is not None:
+        found = narrowed(flow, slowest, _stalled(run, name))
+        if found is not None and _repeats(found.left, run):
             run.waiting.add(name)
             run.streams[name] = replace(stream, valid=found.valid)
             run.flows[name] = replace(run.flows[name], flow=found.flow)
@@ -225,7 +207,7 @@ def _offer(run: _Run, foldings: Mapping[str, Folding], name: str) -> None:
     run.left[name] = run.offered[name] + slowest - 1
 
 
-def _arrivals(run: _Run, unit: Unit, folding: Folding) -> tuple[list[Ints], bool]:
+def _arrivals(run: Run, unit: Unit, folding: Folding) -> tuple[list[Ints], bool]:
     seen, patient = [], True
     for source in unit.sources:
         stream = run.streams[source]
@@ -236,30 +218,42 @@ def _arrivals(run: _Run, unit: Unit, folding: Folding) -> tuple[list[Ints], bool
     return seen, patient
 
 
-def _periodic(run: _Run, interval: int) -> bool:
+def _repeats(times: Ints, run: Run) -> bool:
+    *_, before, last = times.reshape(run.samples, -1)
+    return np.array_equal(last - before, np.full_like(last, run.interval))
+
+
+def _periodic(run: Run) -> bool:
     for name, stream in run.streams.items():
         for times in (stream.valid, run.left[name]):
-            last, before = times.reshape(run.samples, -1)[-1], times.reshape(run.samples, -1)[-2]
-            if not np.array_equal(last - before, np.full_like(last, interval)):
+            if not _repeats(times, run):
                 return False
     return True
 
 
-def _finish(run: _Run, ports: Mapping[str, int], interval: int) -> Plan:
+def _stored_bits(dataflow: Dataflow, plan: Plan) -> int:
+    """Returns the size of all queues."""
+    bits = 0
+    for unit in dataflow.units:
+        done, folding = plan.units[unit.node], plan.units[unit.node].build.folding
+        for source, depth in zip(unit.sources, done.in_fifo_depths, strict=True):
+            element = dataflow.stream_type(source).stream_width
+            bits += (depth + done.build.in_depth) * folding.in_lanes * element
+        made = done.build.out_depth + done.fifo_depth
+        bits += made * folding.out_lanes * unit.site.output.stream_width
+    return bits
+
+
+def _finish(
+    run: Run, ports: Mapping[str, int], interval: int, depths: Mapping[str, Depths]
+) -> Plan:
     units = {}
     # A beat that a reader takes in slices leaves its port with the last of them.
     start = min(int(run.left[name][0]) for name in run.dataflow.inputs)
     for name, done in run.flows.items():
-        build, flow = done.build, done.flow
-        in_depth = flow.patient_depth if done.patient else flow.in_depth
-        left, stream = run.left[name], run.streams[name]
-        out_depth, fifo = 1, 0
-        if flow.reserved is not None:
-            out_depth = occupancy(flow.reserved, left + 1)
-        elif name in run.fifos:
-            fifo = occupancy(stream.valid, left + 1)
-        final = Build(build.folding, build.rom, in_depth, out_depth)
-        first = int(stream.valid[0]) - start
-        units[name] = UnitPlan(final, fifo, done.in_fifo_depths, first)
+        queues = depths[name]
+        final = Build(done.build.folding, done.build.rom, queues.in_depth, queues.out_depth)
+        first = int(run.streams[name].valid[0]) - start
+        units[name] = UnitPlan(final, queues.fifo, queues.in_fifos, first)
     first = min(int(run.offered[stream][0]) for stream in run.dataflow.outputs.values())
     return Plan(units, dict(ports), interval, first - start)

@@ -11,8 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chop.ops.timing import Flow, elastic, folded, join, occupancy, serial, widen
-from chop.schedule.pacing import Edge, edge_between
-from chop.schedule.plan import pass_edge
+from chop.schedule.pacing import Edge, edge_between, pass_edge
 
 # Cycles between one beat's becoming valid and the next one's.
 GAPS = st.lists(st.integers(1, 9), min_size=1, max_size=40)
