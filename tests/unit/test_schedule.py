@@ -222,3 +222,55 @@ def test_several_vectors_a_sample_take_their_time() -> None:
         "target_initiation_interval = 4; use 5 or more"
     )
     assert _manifest(graph, {"target_initiation_interval": 5}).predicted_initiation_interval == 5
+
+
+def test_the_shortest_interval_within_a_budget_of_luts(
+    graphs: dict[tuple[int, ...], MaseGraph],
+) -> None:
+    intervals = []
+    for luts in (3000, 5000, 20_000, 200_000):
+        graph = add_hardware_metadata_analysis_pass(graphs[SMALL], {"max_luts": luts})
+        report = graph.info["add_hardware_metadata"]
+        assert report["cost"]["luts"] <= luts
+        assert report["budget"] == {"luts": luts}
+        intervals.append(report["initiation_interval"])
+    assert intervals == sorted(intervals, reverse=True)
+    assert intervals[0] > intervals[-1] == 1
+
+
+def test_a_device_is_a_budget_of_everything_it_has(
+    graphs: dict[tuple[int, ...], MaseGraph],
+) -> None:
+    graph = add_hardware_metadata_analysis_pass(
+        graphs[DIGITS], {"device": "ecp5-25k", "max_luts": 20_000}
+    )
+    report = graph.info["add_hardware_metadata"]
+    assert report["budget"] == {"luts": 20_000, "ffs": 24288, "dsps": 28, "brams": 56}
+    assert all(report["cost"][name] <= most for name, most in report["budget"].items())
+    assert report["multipliers"] <= 28
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"device": "ecp5-25"}, "unknown target 'ecp5-25'; did you mean 'ecp5-25k'?"),
+        (
+            {"device": "ice40-up5k", "target_initiation_interval": 64},
+            "hardware: target_initiation_interval = 64 takes 53 DSPs, more than the 8 of device "
+            "'ice40-up5k' (largest: linear_0 32, linear_2 16, linear_4 5); use an interval of 512 "
+            "or more",
+        ),
+        (
+            {"max_luts": 100},
+            "hardware: the smallest design found, a sample every 2048 cycles, takes 707 LUTs, more "
+            "than the 100 of max_luts (largest: linear_4 290, linear_2 193, linear_0 176); use "
+            "fewer bits, a smaller network or a larger budget",
+        ),
+    ],
+)
+def test_a_design_that_does_not_fit_is_refused(
+    graphs: dict[tuple[int, ...], MaseGraph], options: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(ConfigError) as caught:
+        add_hardware_metadata_analysis_pass(graphs[DIGITS].copy(), options)
+    assert str(caught.value) == message
