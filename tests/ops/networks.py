@@ -173,13 +173,98 @@ def _layer(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     kinds = (
         *(_linear, _linear, _linear, _activation, _activation, _layout, _norm, _cast),
         *(_constant, _constant, _constant, _constant),
-        *(_function, _choice, _moving, _moving),
+        *(_function, _choice, _moving, _moving, _convolution),
+        *(_reduction, _pool),
     )
     return rng.choice(kinds)(rng, shape)
 
 
 def _linear(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     return nn.Linear(shape[-1], rng.choice(_SIZES), bias=rng.random() < 0.6)
+
+
+def _convolution(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    """Between linear layers, so that what comes out has the usual order, for whoever joins it."""
+    channels, height, width = rng.randint(1, 4), rng.randint(1, 3), rng.randint(3, 5)
+    groups = rng.choice([d for d in (1, 1, 2, channels) if channels % d == 0])
+    outputs = groups * rng.randint(1, 3)
+    plane = rng.random() < 0.6
+    kernel = (rng.randint(1, height), rng.randint(1, 3)) if plane else (rng.randint(1, 3),)
+    padding = rng.choice(("same", "valid", tuple((k - 1) * rng.randint(0, 1) for k in kernel)))
+    stride = 1 if padding == "same" else rng.randint(1, 2)
+    kind: Callable[..., nn.Module] = nn.Conv2d if plane else nn.Conv1d
+    layer = kind(channels, outputs, kernel, stride, padding, groups=groups, bias=rng.random() < 0.7)
+    if rng.random() < 0.3:
+        kind = nn.ConvTranspose2d if plane else nn.ConvTranspose1d
+        layer = kind(channels, outputs, kernel, rng.randint(1, 2), bias=rng.random() < 0.7)
+    frame = (channels, height, width) if plane else (channels, width)
+    size = int(torch.Size(frame).numel())
+    with torch.no_grad():
+        last = layer(torch.zeros(1, *frame)).shape[-1]
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(int(torch.Size(shape).numel()), size),
+        nn.Unflatten(1, frame),
+        layer,
+        nn.Linear(last, rng.choice(_SIZES[:6])),
+        nn.Flatten(1, -2),
+    )
+
+
+def _reduction(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    dim = rng.randint(1, len(shape))
+    keep = len(shape) == 1 or rng.random() < 0.5
+    rounded = Cast(Fixed(rng.randint(4, 10), rng.randint(0, 5)))
+    return rng.choice(
+        (
+            *(lambda x: x.sum(dim, keepdim=keep), lambda x: torch.amax(x, dim, keepdim=keep)),
+            *(lambda x: x.amin(dim, keepdim=keep), _Mean(dim, keep, rounded)),
+        )
+    )
+
+
+class _Mean(nn.Module):
+    """Rounded, since it has a scale otherwise."""
+
+    def __init__(self, dim: int, keep: bool, cast: Cast) -> None:
+        super().__init__()
+        self.dim, self.keep, self.cast = dim, keep, cast
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.cast(x.mean(self.dim, keepdim=self.keep))
+        return result
+
+
+def _pool(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    """Between linear layers, as a convolution."""
+    frame = (rng.randint(1, 4), rng.randint(2, 4), rng.randint(2, 5))
+    sizes = {
+        "kernel_size": (kernel := rng.randint(2, min(3, *frame[1:]))),
+        "stride": rng.randint(1, kernel),
+        "padding": rng.randint(0, kernel // 2),
+        "ceil_mode": rng.random() < 0.3,
+    }
+    pool = rng.choice(
+        (
+            *(nn.MaxPool2d(2), nn.MaxPool2d(**sizes), nn.AdaptiveMaxPool2d(1)),
+            *(nn.AvgPool2d(2), nn.AvgPool2d(**sizes, count_include_pad=rng.random() < 0.5)),
+            *(nn.AdaptiveAvgPool2d((1, None)), nn.Flatten(2)),
+        )
+    )
+    if isinstance(pool, nn.Flatten):
+        lines = (nn.MaxPool1d(**sizes), nn.AvgPool1d(**sizes), nn.AdaptiveAvgPool1d(1))
+        pool = nn.Sequential(pool, rng.choice(lines))
+    with torch.no_grad():
+        last = pool(torch.zeros(1, *frame)).shape[-1]
+    return nn.Sequential(
+        nn.Flatten(),
+        nn.Linear(int(torch.Size(shape).numel()), int(torch.Size(frame).numel())),
+        nn.Unflatten(1, frame),
+        pool,
+        Cast(Fixed(rng.randint(4, 10), rng.randint(0, 5))),
+        nn.Linear(last, rng.choice(_SIZES[:6])),
+        nn.Flatten(1, -2),
+    )
 
 
 def _activation(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
@@ -246,7 +331,10 @@ def _moving(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
         calls += [lambda x: x.repeat_interleave(2, axis), lambda x: torch.cat([x, x], axis)]
     if axis == 2:
         # Behind a linear layer the order is the usual one again, for whoever joins it.
-        calls += [nn.Sequential(_Transpose(), nn.Linear(shape[0], 3)), lambda x: x[:, first % shape[0]]]
+        calls += [
+            nn.Sequential(_Transpose(), nn.Linear(shape[0], 3)),
+            lambda x: x[:, first % shape[0]],
+        ]
         calls += [lambda x: x.flip(1), lambda x: functional.pad(x, (0, 0, before, after))]
     return rng.choice(calls)
 
