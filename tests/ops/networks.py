@@ -194,7 +194,7 @@ def _convolution(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor
     stride = 1 if padding == "same" else rng.randint(1, 2)
     kind: Callable[..., nn.Module] = nn.Conv2d if plane else nn.Conv1d
     layer = kind(channels, outputs, kernel, stride, padding, groups=groups, bias=rng.random() < 0.7)
-    if rng.random() < 0.3:
+    if rng.random() < 0.5:
         kind = nn.ConvTranspose2d if plane else nn.ConvTranspose1d
         layer = kind(channels, outputs, kernel, rng.randint(1, 2), bias=rng.random() < 0.7)
     frame = (channels, height, width) if plane else (channels, width)
