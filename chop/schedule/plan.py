@@ -135,7 +135,9 @@ def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptio
         )
         if samples >= filling + _FIRST_SAMPLES and _periodic(run):
             found = [waiting_depths(run, at_last) for at_last in (False, True)]
-            plans = [_finish(run, ports, interval, depths) for depths in found if depths]
+            plans = [
+                _finish(run, ports, interval, depths) for depths in found if depths is not None
+            ]
             if plans:
                 return min(plans, key=lambda plan: _stored_bits(dataflow, plan))
         samples = max(2 * samples, filling + _FIRST_SAMPLES)

@@ -274,3 +274,10 @@ def test_a_design_that_does_not_fit_is_refused(
     with pytest.raises(ConfigError) as caught:
         add_hardware_metadata_analysis_pass(graphs[DIGITS].copy(), options)
     assert str(caught.value) == message
+
+
+def test_an_input_that_is_an_output_needs_no_hardware() -> None:
+    graph = annotated(nn.Identity(), [torch.randn(4, 6)])
+    graph = quantize_transform_pass(graph, {"default": {"config": _CONFIG}})
+    manifest = _manifest(graph, {})
+    assert (manifest.layers, manifest.predicted_latency_cycles) == ((), 0)
