@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -195,8 +196,8 @@ def _convolution(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor
     kind: Callable[..., nn.Module] = nn.Conv2d if plane else nn.Conv1d
     layer = kind(channels, outputs, kernel, stride, padding, groups=groups, bias=rng.random() < 0.7)
     if rng.random() < 0.5:
-        kind = nn.ConvTranspose2d if plane else nn.ConvTranspose1d
-        layer = kind(channels, outputs, kernel, rng.randint(1, 2), bias=rng.random() < 0.7)
+        transposed: Callable[..., nn.Module] = nn.ConvTranspose2d if plane else nn.ConvTranspose1d
+        layer = transposed(channels, outputs, kernel, rng.randint(1, 2), bias=rng.random() < 0.7)
     frame = (channels, height, width) if plane else (channels, width)
     size = int(torch.Size(frame).numel())
     with torch.no_grad():
@@ -238,13 +239,13 @@ class _Mean(nn.Module):
 def _pool(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     """Between linear layers, as a convolution."""
     frame = (rng.randint(1, 4), rng.randint(2, 4), rng.randint(2, 5))
-    sizes = {
+    sizes: dict[str, Any] = {
         "kernel_size": (kernel := rng.randint(2, min(3, *frame[1:]))),
         "stride": rng.randint(1, kernel),
         "padding": rng.randint(0, kernel // 2),
         "ceil_mode": rng.random() < 0.3,
     }
-    pool = rng.choice(
+    pool: nn.Module = rng.choice(
         (
             *(nn.MaxPool2d(2), nn.MaxPool2d(**sizes), nn.AdaptiveMaxPool2d(1)),
             *(nn.AvgPool2d(2), nn.AvgPool2d(**sizes, count_include_pad=rng.random() < 0.5)),
@@ -252,7 +253,11 @@ def _pool(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
         )
     )
     if isinstance(pool, nn.Flatten):
-        lines = (nn.MaxPool1d(**sizes), nn.AvgPool1d(**sizes), nn.AdaptiveAvgPool1d(1))
+        lines: tuple[nn.Module, ...] = (
+            nn.MaxPool1d(**sizes),
+            nn.AvgPool1d(**sizes),
+            nn.AdaptiveAvgPool1d(1),
+        )
         pool = nn.Sequential(pool, rng.choice(lines))
     with torch.no_grad():
         last = pool(torch.zeros(1, *frame)).shape[-1]

@@ -36,7 +36,6 @@ CALLS: dict[str, tuple[Arguments, bool]] = {
     "verify_metadata": (lambda _: {}, True),
     "report_graph": (lambda place: {"file": place / "report.csv"}, True),
     "report_numbers": (lambda place: {"file": place / "numbers.json"}, True),
-    "report_numbers": (lambda place: {"file": place / "numbers.json"}, True),
     "profile_statistics": (lambda _: {"data": {"x": batch(40, 6)}}, True),
     "plot_graph": (lambda place: {"file": place / "plot.svg"}, True),
     "fold_batch_norm": (lambda _: {}, False),

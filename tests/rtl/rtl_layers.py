@@ -122,7 +122,12 @@ def _prelu(cast: Cast, lanes: int, channels: int, slope_shift: int, width: int =
 
     x, y = Signal("x", lanes, cast.in_width), Signal("y", lanes, cast.out_width)
     own = {"Channels": channels, "WeightWidth": width, "SlopeShift": slope_shift}
-    params = {"Lanes": lanes, **cast.parameters(), **own, "WeightFile": file}
+    params: dict[str, int | str] = {
+        "Lanes": lanes,
+        **cast.parameters(),
+        **own,
+        "WeightFile": file,
+    }
     model = lambda: Elastic(function, channels // lanes)  # noqa: E731
     return Case("chop_prelu", params, model, layer_ports(), (x,), (y,), roms=roms)
 

@@ -75,7 +75,7 @@ def _is_deep_enough(index: int) -> bool:
     """Returns whether the depths of a chop_linear let it run without a lost cycle."""
     p = {name: v for name, v in CASES[index].parameters.items() if isinstance(v, int)}
     levels = (p["InLanes"] - 1).bit_length()
-    more = p["InExponentWidth"] + p["WeightExponentWidth"] > 0
+    more = int(p["InExponentWidth"] + p["WeightExponentWidth"] > 0)
     more += CASES[index].parameters["WeightKind"] == "minifloat"
     latency = p["RomLatency"] + 2 - (-levels // p["LevelsPerStage"]) + more
     in_beats = p["InFeatures"] // p["InLanes"]

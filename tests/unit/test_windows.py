@@ -213,7 +213,8 @@ def test_frames_follow_in_the_interval(case: tuple[WindowShape, int, WindowOrder
     shape, lanes, order, _ = case
     valid = np.arange(8 * shape.height * shape.width * shape.beats(lanes))
     ends = windows_flow(valid, 8, shape, lanes, order).valid.reshape(8, -1)[:, -1]
-    assert np.diff(ends[4:]).tolist() == [cycles_per_frame(shape, lanes, order)] * 3
+    # A parallel window with strides may take turns, one frame early and the next as much later.
+    assert ends[7] - ends[3] == 4 * cycles_per_frame(shape, lanes, order)
 
 
 def test_a_same_convolution_takes_a_cycle_a_pixel_and_two_rows() -> None:
