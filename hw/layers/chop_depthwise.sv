@@ -8,12 +8,12 @@
 //   Parallel 1: all taps a cycle; T*Lanes*Multiplier products
 // A beat is OutLanes = Lanes*Multiplier outputs. WeightFile: a word per step of a window, in step
 // order, weight [o*P + t] of output lane o and tap lane t of P (1, or T), a code of WeightWidth
-// bits that chop_product reads. BiasFile: a word of OutLanes values per output beat of a window. For
-// every kind but integer they make up for what a product leaves out, as in chop_linear.
+// bits that chop_product reads. BiasFile: a word of OutLanes values per output beat of a window.
+// For every kind but integer they make up for what a product leaves out, as in chop_linear.
 //
 // A step takes a beat of the windows in the cycle in which it is valid. One that completes an
-// output beat, in cycle s, has it valid in s + RomLatency + 2 + ceil(clog2(P)/LevelsPerStage), plus 1 for
-// minifloat. It needs one of OutDepth credits, which the output handshake returns for the next
+// output beat, in cycle s, has it valid in s + RomLatency + 2 + ceil(clog2(P)/LevelsPerStage), plus
+// 1 for minifloat. It needs one of OutDepth credits, which the output handshake returns for the next
 // cycle; without one the windows wait. No combinational path between the two streams, nor from
 // valid to ready or back.
 module chop_depthwise #(
