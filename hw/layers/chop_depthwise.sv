@@ -13,8 +13,8 @@
 //
 // A step takes a beat of the windows in the cycle in which it is valid. One that completes an
 // output beat, in cycle s, has it valid in s + RomLatency + 2 + ceil(clog2(P)/LevelsPerStage), plus
-// 1 for minifloat. It needs one of OutDepth credits, which the output handshake returns for the next
-// cycle; without one the windows wait. No combinational path between the two streams, nor from
+// 1 for minifloat. It needs one of OutDepth credits, which the output handshake returns for the
+// next cycle; without one the windows wait. No combinational path between the two streams, nor from
 // valid to ready or back.
 module chop_depthwise #(
   parameter int unsigned Channels       = 4,
