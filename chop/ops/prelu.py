@@ -32,7 +32,7 @@ class PreluAttributes:
 class Prelu(Op[PreluAttributes]):
     name = "prelu"
     summary = "y = x where x >= 0, else x * weight, one weight or one per channel"
-    targets = (nn.PReLU, functional.prelu, torch.prelu, "prelu")
+    targets = (nn.PReLU, functional.prelu, "prelu")
     module = "chop_prelu"
     cycles = "elements / lanes; latency 3"
     limits = "the slopes are constants: one, or one for each channel"

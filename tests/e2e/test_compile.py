@@ -403,7 +403,7 @@ _FAILURES: list[tuple[nn.Module, Any, type[ChopError], str]] = [
         None,
         UnsupportedOpError,
         f"node 'cumsum' (test_compile.py:{_line(Unknown, 'cumsum')}): 'cumsum' is not a chop "
-        "operator; see 'chop list operators' for what there is",
+        "operator; did you mean 'sum'?",
     ),
     (
         nn.Linear(7, 2),

@@ -50,6 +50,7 @@ _REDRAWN = (
     "give it a data_in_width of at most",
     "reads indices",
     "no exact requantiser",
+    "joins tensors of the scales",
 )
 _LEAST_SAMPLES, _MOST_SAMPLES, _CYCLES = 12, 96, 2400
 

@@ -53,6 +53,16 @@ _ARGUMENTS |= {
     **dict.fromkeys(("threshold", "threshold_", "_threshold", "Threshold"), (0.5, 0.25)),
 }
 _ARGUMENTS |= {
+    "Conv1d": (3, 2, 3),
+    "Conv2d": (3, 2, (2, 3)),
+    "ConvTranspose1d": (3, 2, 3),
+    "ConvTranspose2d": (3, 2, (2, 3)),
+    "conv1d": (torch.linspace(-1, 1, 18).reshape(2, 3, 3),),
+    "conv2d": (torch.linspace(-1, 1, 36).reshape(2, 3, 2, 3),),
+    "conv_transpose1d": (torch.linspace(-1, 1, 18).reshape(3, 2, 3),),
+    "conv_transpose2d": (torch.linspace(-1, 1, 36).reshape(3, 2, 2, 3),),
+}
+_ARGUMENTS |= {
     **dict.fromkeys(("getitem", "__getitem__"), ((slice(None), slice(1, 5, 2)),)),
     **dict.fromkeys(("narrow",), (1, 2, 3)),
     **dict.fromkeys(("select",), (1, 2)),
@@ -88,6 +98,8 @@ _DOMAINS: dict[str, tuple[float, float]] = {
     # Elements of which several make one must not saturate.
     **dict.fromkeys((*_ADAPTIVE, "AvgPool1d", "AvgPool2d", "avg_pool1d"), (-7.5, 7.5)),
     **dict.fromkeys(("avg_pool2d", "mean", "sum"), (-7.5, 7.5)),
+    **dict.fromkeys(("Conv1d", "Conv2d", "ConvTranspose1d", "ConvTranspose2d"), (-7.5, 7.5)),
+    **dict.fromkeys(("conv1d", "conv2d", "conv_transpose1d", "conv_transpose2d"), (-7.5, 7.5)),
     **dict.fromkeys(("exp", "exp2", "expm1", "sinh", "cosh", "pow", "ipow", "square"), (-2.5, 2.5)),
 }
 _SHAPES: dict[str, tuple[int, ...]] = {
@@ -103,6 +115,8 @@ _SHAPES: dict[str, tuple[int, ...]] = {
     **dict.fromkeys(("MaxPool1d", "AvgPool1d", "max_pool1d", "avg_pool1d"), (3, 6)),
     **dict.fromkeys(("MaxPool2d", "AvgPool2d", "max_pool2d", "avg_pool2d"), (3, 4, 6)),
     **{name: (3, 4) if "1d" in name else (3, 4, 8) for name in _ADAPTIVE},
+    **dict.fromkeys(("Conv1d", "conv1d", "ConvTranspose1d", "conv_transpose1d"), (3, 6)),
+    **dict.fromkeys(("Conv2d", "conv2d", "ConvTranspose2d", "conv_transpose2d"), (3, 4, 5)),
     # A mean of six has a scale.
     "mean": (8,),
 }
