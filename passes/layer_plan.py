@@ -11,6 +11,7 @@ from chop.formats.base import Format, Options
 from chop.formats.registry import format_class, preset_options
 from chop.formats.rounding import Floats, Rounding
 from chop.nn.quantizer import Quantizer, Static
+from chop.nn.quantizers.registry import create_quantizer
 
 __all__ = ["LayerPlan", "TensorPlan"]
 
@@ -43,7 +44,7 @@ class TensorPlan:
         )
         return f"{self.algorithm} ({given})" if given else self.algorithm
 
-    def fit(self, values: Floats, who: str, negative: bool, most_frac: int | None = None) -> Format:
+    def fit(self, values: Floats, who: str, negative: bool) -> Format:
         """Returns the format for these values; `negative` says whether they can be below zero."""
         sign = self.signed
         if sign is None:
@@ -52,9 +53,7 @@ class TensorPlan:
         signed = negative if sign == "auto" else sign
         options = preset_options(self.format, self.options)
         try:
-            return format_class(self.format).fit(
-                values, replace(options, signed=signed, most_frac_width=most_frac)
-            )
+            return format_class(self.format).fit(values, replace(options, signed=signed))
         except FormatError as error:
             raise ConfigError(f"{who}: {error}") from error
 
@@ -64,8 +63,6 @@ class TensorPlan:
         """Returns the fake quantiser that starts from the format."""
         if self.algorithm == "ste" and not self.algorithm_options:
             return Static(format, rounding)
-        from chop.nn.quantizers.registry import create_quantizer
-
         kind: Literal["weight", "data"] = "data" if role == "data" else "weight"
         try:
             return create_quantizer(

@@ -326,11 +326,10 @@ class _Quantizer:
         tensor: str,
         parameter: torch.Tensor,
         plan: TensorPlan,
-        most_frac: int | None = None,
     ) -> Quantizer:
         values = parameter.detach().double().numpy()
         who = f"{self._node(node)}: {tensor}"
-        format = plan.fit(values, who, True, most_frac)
+        format = plan.fit(values, who, True)
         self._report(node, tensor, plan, values, format)
         return plan.quantizer(values, format, "weight", self._rounding, who)
 

@@ -39,8 +39,6 @@ class Options:
     reserved: str | None = None
     calibration: str = "mse"
     percentile: float = 99.99
-    # Fractions beyond this one are of no use (a bias finer than the products it is added to).
-    most_frac_width: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)

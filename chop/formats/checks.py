@@ -16,7 +16,7 @@ CALIBRATIONS = ("max", "percentile", "mse", "kl")
 
 # Said of every tensor by those who do not know its format; a format that is always signed, or that
 # has no fraction, holds what these ask for anyhow.
-_FOR_ALL = frozenset({"calibration", "percentile", "signed", "most_frac_width"})
+_FOR_ALL = frozenset({"calibration", "percentile", "signed"})
 _DEFAULT = Options()
 
 

@@ -60,9 +60,12 @@ class Fixed(Format):
         width = options.width or 0
         if options.frac_width is not None:
             return cls(width, options.frac_width, options.signed)
-        most, percentile = options.most_frac_width, options.percentile
         return choose_fixed(
-            values, width, options.signed, most, options.calibration, percentile
+            values,
+            width,
+            options.signed,
+            calibration=options.calibration,
+            percentile=options.percentile,
         ).format
 
     @property

@@ -3,27 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
 from chop.errors import FormatError
-from chop.formats.base import Boundary, Coding, Format, Integers, Options
+from chop.formats.base import Coding, Integers, Options
 from chop.formats.calibrate import best_of, candidate_tops
 from chop.formats.checks import check_options, checked_values
-from chop.formats.fake import in_float64, inside
-from chop.formats.fixed import Fixed, covering
-from chop.formats.minifloat import Grid, floor_log2
-from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding
-
-if TYPE_CHECKING:
-    import torch
+from chop.formats.fixed import covering
+from chop.formats.minifloat import Grid, GridFormat, floor_log2
+from chop.formats.rounding import MAX_BITS, Floats, Rounding
 
 __all__ = ["Log"]
 
 
 @dataclass(frozen=True, slots=True)
-class Log(Format):
+class Log(GridFormat):
     """Sign and an exponent field e of width - 1 bits: zero where e is 0, else +-2^(e - bias).
 
     So 2^k for k in [1 - bias, 2^(width - 1) - 1 - bias]: MASE's levels, with zero in place of the
@@ -73,37 +69,6 @@ class Log(Format):
     @property
     def bits(self) -> float:
         return self.width
-
-    @property
-    def carrier(self) -> Fixed | None:
-        return self.grid.carrier
-
-    @property
-    def low(self) -> int:
-        return -self.grid.high
-
-    @property
-    def high(self) -> int:
-        return self.grid.high
-
-    def quantize(
-        self, x: torch.Tensor, rounding: Rounding
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        grid = self.grid
-        return in_float64(x, lambda v: grid.nearest(v, rounding)), inside(x, grid.largest)
-
-    def levels(self) -> Ints | None:
-        return self.grid.levels()
-
-    def boundaries(self, rounding: Rounding) -> tuple[Boundary, ...]:
-        """Returns where integers' reals change level; ties of half_even go to the even mantissa."""
-        return self.grid.boundaries(rounding)
-
-    def to_integers(self, values: Floats, rounding: Rounding = Rounding.HALF_UP) -> Ints:
-        return self.grid.integers(values, rounding)
-
-    def from_integers(self, levels: Ints) -> Floats:
-        return np.ldexp(levels.astype(np.float64), self.grid.lowest)
 
     def integers(self, values: Floats, rounding: Rounding = Rounding.HALF_UP) -> Integers:
         """Returns constants as integers; the carrier holds the exponents that occur.

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from dataclasses import dataclass
 from fractions import Fraction
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from chop.errors import FormatError
-from chop.formats.base import Boundary, Coding
+from chop.formats.base import Boundary, Coding, Format
+from chop.formats.fake import in_float64, inside
 from chop.formats.fixed import Fixed, covering
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding, round_half
 
-__all__ = ["Grid", "check_fields", "floor_log2", "powers_of_two"]
-__all__ += ["standard_bias"]
+if TYPE_CHECKING:
+    import torch
+
+__all__ = ["Grid", "GridFormat", "check_fields", "floor_log2", "powers_of_two", "standard_bias"]
 
 # Powers of two that float64 holds with room for their mantissas.
 _REACH = 960
@@ -136,6 +141,48 @@ class Grid:
             parameters["MantissaWidth"] = mantissa_width
         width = 1 + exponent_width + mantissa_width
         return Coding("minifloat" if mantissa_width else "log", width, codes, parameters)
+
+
+class GridFormat(Format):
+    """A format whose levels are a `Grid`: the minifloats, and powers of two."""
+
+    __slots__ = ()
+
+    @property
+    @abstractmethod
+    def grid(self) -> Grid:
+        """The levels."""
+
+    @property
+    def carrier(self) -> Fixed | None:
+        return self.grid.carrier
+
+    @property
+    def low(self) -> int:
+        return -self.grid.high
+
+    @property
+    def high(self) -> int:
+        return self.grid.high
+
+    def quantize(
+        self, x: torch.Tensor, rounding: Rounding
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        grid = self.grid
+        return in_float64(x, lambda v: grid.nearest(v, rounding)), inside(x, grid.largest)
+
+    def levels(self) -> Ints | None:
+        return self.grid.levels()
+
+    def boundaries(self, rounding: Rounding) -> tuple[Boundary, ...]:
+        """Returns where integers' reals change level; ties of half_even go to the even mantissa."""
+        return self.grid.boundaries(rounding)
+
+    def to_integers(self, values: Floats, rounding: Rounding = Rounding.HALF_UP) -> Ints:
+        return self.grid.integers(values, rounding)
+
+    def from_integers(self, levels: Ints) -> Floats:
+        return np.ldexp(levels.astype(np.float64), self.grid.lowest)
 
 
 def floor_log2(values: Floats) -> Ints:

@@ -3,26 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
+from typing import ClassVar
 
-import numpy as np
-
-from chop.formats.base import Boundary, Coding, Format, Integers, Options
+from chop.formats.base import Coding, Integers, Options
 from chop.formats.calibrate import best_of, candidate_tops
 from chop.formats.checks import check_options, checked_values
-from chop.formats.fake import in_float64, inside
-from chop.formats.fixed import Fixed
-from chop.formats.minifloat import Grid, check_fields, standard_bias
-from chop.formats.rounding import Floats, Ints, Rounding
-
-if TYPE_CHECKING:
-    import torch
+from chop.formats.minifloat import Grid, GridFormat, check_fields, standard_bias
+from chop.formats.rounding import Floats
 
 __all__ = ["MinifloatDenorm"]
 
 
 @dataclass(frozen=True, slots=True)
-class MinifloatDenorm(Format):
+class MinifloatDenorm(GridFormat):
     """Sign, exponent e and a mantissa m without a hidden bit: +-m * 2^(e - bias - M).
 
     No code is reserved; M = width - exponent_width - 1, 0 <= m < 2^M, 0 <= e < 2^exponent_width. A
@@ -87,37 +80,6 @@ class MinifloatDenorm(Format):
     @property
     def bits(self) -> float:
         return self.width
-
-    @property
-    def carrier(self) -> Fixed | None:
-        return self.grid.carrier
-
-    @property
-    def low(self) -> int:
-        return -self.grid.high
-
-    @property
-    def high(self) -> int:
-        return self.grid.high
-
-    def quantize(
-        self, x: torch.Tensor, rounding: Rounding
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        grid = self.grid
-        return in_float64(x, lambda v: grid.nearest(v, rounding)), inside(x, grid.largest)
-
-    def levels(self) -> Ints | None:
-        return self.grid.levels()
-
-    def boundaries(self, rounding: Rounding) -> tuple[Boundary, ...]:
-        """Returns where integers' reals change level; ties of half_even go to the even mantissa."""
-        return self.grid.boundaries(rounding)
-
-    def to_integers(self, values: Floats, rounding: Rounding = Rounding.HALF_UP) -> Ints:
-        return self.grid.integers(values, rounding)
-
-    def from_integers(self, levels: Ints) -> Floats:
-        return np.ldexp(levels.astype(np.float64), self.grid.lowest)
 
     def coding(self, constants: Integers) -> Coding:
         return self.grid.coding(constants.values, self.exponent_width + 1)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, ClassVar
-
-import numpy as np
+from typing import ClassVar
 
 from chop.errors import FormatError, did_you_mean
-from chop.formats.base import Boundary, Coding, Format, Integers, Options
+from chop.formats.base import Coding, Integers, Options
 from chop.formats.calibrate import best_of, candidate_tops
 from chop.formats.checks import check_options, checked_values
-from chop.formats.fake import in_float64, inside
-from chop.formats.fixed import Fixed
-from chop.formats.minifloat import Grid, check_fields, standard_bias
-from chop.formats.rounding import Floats, Ints, Rounding
-
-if TYPE_CHECKING:
-    import torch
+from chop.formats.minifloat import Grid, GridFormat, check_fields, standard_bias
+from chop.formats.rounding import Floats
 
 __all__ = ["MinifloatIeee"]
 
@@ -26,7 +19,7 @@ _RESERVED = ("exponent", "code", "none")
 
 
 @dataclass(frozen=True, slots=True)
-class MinifloatIeee(Format):
+class MinifloatIeee(GridFormat):
     """Sign, exponent and mantissa with an implicit leading bit; the lowest exponent is subnormal.
 
     The value of a code is m * 2^(1 - bias - M) where the exponent field e is 0, and otherwise
@@ -108,37 +101,6 @@ class MinifloatIeee(Format):
     @property
     def bits(self) -> float:
         return self.width
-
-    @property
-    def carrier(self) -> Fixed | None:
-        return self.grid.carrier
-
-    @property
-    def low(self) -> int:
-        return -self.grid.high
-
-    @property
-    def high(self) -> int:
-        return self.grid.high
-
-    def quantize(
-        self, x: torch.Tensor, rounding: Rounding
-    ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        grid = self.grid
-        return in_float64(x, lambda v: grid.nearest(v, rounding)), inside(x, grid.largest)
-
-    def levels(self) -> Ints | None:
-        return self.grid.levels()
-
-    def boundaries(self, rounding: Rounding) -> tuple[Boundary, ...]:
-        """Returns where integers' reals change level; ties of half_even go to the even mantissa."""
-        return self.grid.boundaries(rounding)
-
-    def to_integers(self, values: Floats, rounding: Rounding = Rounding.HALF_UP) -> Ints:
-        return self.grid.integers(values, rounding)
-
-    def from_integers(self, levels: Ints) -> Floats:
-        return np.ldexp(levels.astype(np.float64), self.grid.lowest)
 
     def coding(self, constants: Integers) -> Coding:
         return self.grid.coding(constants.values, self.exponent_width)

@@ -76,9 +76,9 @@ class AffineOp(Op[AffineAttributes]):
         to_layer: Callable[[Call], ChannelAffine],
         cases: tuple[tuple[str, type[nn.Module], tuple[int, ...]], ...],
     ) -> None:
-        self.name = name  # type: ignore[misc]  # an instance's own, not the class's
-        self.summary = summary  # type: ignore[misc]
-        self.targets = targets  # type: ignore[misc]
+        self.name = name
+        self.summary = summary
+        self.targets = targets
         self._to_layer = to_layer
         self._cases = cases
 

@@ -175,10 +175,11 @@ class Case:
 class Op(ABC, Generic[A]):
     """An operator. Stateless; the registry holds one instance of each."""
 
-    name: ClassVar[str]
-    summary: ClassVar[str]
+    # What differs between instances of one class (moves, pools) is declared without ClassVar.
+    name: str
+    summary: str
     # nn.Module classes, functions and method names of torch that it stands for.
-    targets: ClassVar[tuple[object, ...]]
+    targets: tuple[object, ...]
     # Those that it stands for where the first operand is a constant (2 / x).
     reversed_targets: ClassVar[tuple[object, ...]] = ()
     # How many tensors it reads, None: any number; operators of different arity may share targets
@@ -186,11 +187,11 @@ class Op(ABC, Generic[A]):
     arity: ClassVar[int | None] = 1
     # For docs/operators.md: cycles per sample and latency, and the forms that are refused.
     cycles: ClassVar[str] = "elements / lanes; latency 1"
-    limits: ClassVar[str] = ""
+    limits: str = ""
     # SystemVerilog module that computes it; None where it is wires or nothing.
     module: ClassVar[str | None] = None
     # Where it is one of several, as the site needs: all of them.
-    modules: ClassVar[tuple[str, ...]] = ()
+    modules: tuple[str, ...] = ()
     # Whether its hardware can round its result to another format at no extra cost.
     absorbs_cast: ClassVar[bool] = False
     # Whether the default configuration of quantize casts its input: operators that multiply or add.
@@ -208,7 +209,7 @@ class Op(ABC, Generic[A]):
     # Whether its result may be a view of its input's memory; it chooses its stream's order itself.
     moves_elements: ClassVar[bool] = False
     # Whether it moves elements and is cheapest where its inputs come in the result's order.
-    hands_on_order: ClassVar[bool] = False
+    hands_on_order: bool = False
     # Whether its result counts: then a default data_out leaves it as it is.
     gives_indices: ClassVar[bool] = False
     # Whether it divides, exactly: its result may have a scale, and quantize rounds it for readers

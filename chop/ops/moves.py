@@ -66,11 +66,11 @@ class MoveOp(Op[Move]):
         cases: tuple[Case, ...],
         keeps_axes: bool = True,
     ) -> None:
-        self.name = name  # type: ignore[misc]  # an instance's own, not the class's
-        self.summary = summary  # type: ignore[misc]
-        self.targets = targets  # type: ignore[misc]
-        self.modules = modules  # type: ignore[misc]
-        self.hands_on_order = keeps_axes  # type: ignore[misc]
+        self.name = name
+        self.summary = summary
+        self.targets = targets
+        self.modules = modules
+        self.hands_on_order = keeps_axes
         self._to_move = to_move
         self._cases = cases
 

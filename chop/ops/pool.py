@@ -121,10 +121,10 @@ class Pool(Op[PoolAttributes]):
         limits: str,
         cases: tuple[Case, ...],
     ) -> None:
-        self.name = name  # type: ignore[misc]  # an instance's own, not the class's
-        self.summary = summary  # type: ignore[misc]
-        self.targets = targets  # type: ignore[misc]
-        self.limits = limits  # type: ignore[misc]
+        self.name = name
+        self.summary = summary
+        self.targets = targets
+        self.limits = limits
         self._kind = kind
         self._cases = cases
 

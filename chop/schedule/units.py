@@ -177,9 +177,9 @@ def _units(
         sources = (name,)
     result, site, cast = node.name, last.site, _cast_behind(node)
     if last.op.absorbs_cast and cast is not None and is_shift(site_of(cast)):
-        follower = common_of(cast)
-        rounding = follower.attributes.rounding  # type: ignore[attr-defined]
-        site = replace(site, rounding=rounding, output=follower.output)
+        site = replace(
+            site, rounding=_cast_attributes(cast).rounding, output=common_of(cast).output
+        )
         result = cast.name
     found.append(Unit(node.name, node.name, path, result, last.op, site, sources))
     return found
@@ -215,13 +215,18 @@ def _cast_behind(node: fx.Node) -> fx.Node | None:
     return users[0] if alone else None
 
 
+def _cast_attributes(cast: fx.Node) -> CastAttributes:
+    attributes = common_of(cast).attributes
+    assert isinstance(attributes, CastAttributes), "_cast_behind found a cast"
+    return attributes
+
+
 def _absorber(node: fx.Node) -> fx.Node | None:
     """Returns the cast behind a node that makes it needless and is hardware of its own."""
     cast, op = _cast_behind(node), operator(common_of(node).operator)
     if cast is None or (op.absorbs_cast and is_shift(site_of(cast))):
         return None
-    format = common_of(cast).attributes.format  # type: ignore[attr-defined]
-    return cast if op.absorbed_by(site_of(node), format) else None
+    return cast if op.absorbed_by(site_of(node), _cast_attributes(cast).format) else None
 
 
 def _on_host(node: fx.Node, inputs: dict[str, TensorType], name: str) -> bool:

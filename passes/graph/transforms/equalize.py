@@ -121,8 +121,9 @@ def _inner(module: nn.Module | None) -> nn.Module | None:
 
 
 def _weight(graph: MaseGraph, node: fx.Node) -> torch.Tensor:
-    weight: torch.Tensor = getattr(_inner(module_of(graph, node)), "weight")  # noqa: B009
-    return weight.detach()
+    layer = _inner(module_of(graph, node))
+    assert layer is not None, "_folds has seen its weight"
+    return layer.get_parameter("weight").detach()
 
 
 def _reader(graph: MaseGraph, node: fx.Node) -> fx.Node | str:

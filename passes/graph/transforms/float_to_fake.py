@@ -13,6 +13,7 @@ from chop.formats.base import Options
 from chop.formats.registry import FORMATS
 from chop.formats.rounding import Rounding
 from chop.ir.graph import MaseGraph
+from chop.nn.quantizers.control import number_depths
 from chop.passes.contract import PassArguments, transform_pass
 from chop.passes.graph.transforms.dequantize import take_back_formats
 from chop.passes.graph.transforms.refresh import refresh_metadata
@@ -94,8 +95,6 @@ def float_to_fake_transform_pass(graph: MaseGraph, arguments: FloatToFakeArgumen
     graph.info["float_to_fake"] = quantize_graph(
         graph, plan_of, arguments.calibration, arguments.rounding, who
     )
-    from chop.nn.quantizers.control import number_depths
-
     number_depths(graph.model)
     refresh_metadata(graph)
     return graph
