@@ -12,7 +12,7 @@ from chop.errors import DataError
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Ints
 
-__all__ = ["FormatEntry", "LayerEntry", "Manifest", "StreamEntry"]
+__all__ = ["FormatEntry", "InstanceEntry", "LayerEntry", "Manifest", "StreamEntry"]
 
 
 class _Entry(BaseModel):
@@ -81,7 +81,11 @@ class StreamEntry(_Entry):
 
 
 class LayerEntry(_Entry):
-    """One instance of the top that came from an operator; `instance` is its name there."""
+    """One instance of the top that came from an operator; `instance` is its name there.
+
+    `luts` to `brams` estimate the instance; `stream_luts` and `stream_ffs` the FIFOs, converters
+    and forks around it.
+    """
 
     node: str
     instance: str
@@ -102,10 +106,29 @@ class LayerEntry(_Entry):
     ffs: int
     dsps: int
     brams: int
+    stream_luts: int = 0
+    stream_ffs: int = 0
+
+
+class InstanceEntry(_Entry):
+    """One instance of the top, FIFOs, forks and converters included.
+
+    `node` is the layer that it computes, None for streams' own modules. `sources` are the instances
+    and input ports whose streams it reads, in the order of its inputs.
+    """
+
+    name: str
+    module: str
+    node: str | None
+    parameters: dict[str, int | str]
+    sources: tuple[str, ...]
 
 
 class Manifest(_Entry):
-    """The whole of design.json."""
+    """The whole of design.json.
+
+    `drivers` names for every output port the instance, or input port, that drives it.
+    """
 
     name: str
     top: str
@@ -114,6 +137,8 @@ class Manifest(_Entry):
     outputs: tuple[StreamEntry, ...]
     streams: tuple[StreamEntry, ...]
     layers: tuple[LayerEntry, ...]
+    instances: tuple[InstanceEntry, ...] = ()
+    drivers: dict[str, str] = {}
     multipliers: int
     ideal_initiation_interval: int
     predicted_initiation_interval: int

@@ -13,7 +13,7 @@ from torch import nn
 from chop.errors import ConfigError
 from chop.ir.graph import MaseGraph
 from chop.passes.graph.analysis import plot_graph_analysis_pass
-from chop.passes.graph.analysis.layout import Drawing, draw_layers
+from chop.report.layout import Drawing, draw_layers
 from tests.passes.networks import annotated, batch, branches, chain, scheduled
 
 SVG = "{http://www.w3.org/2000/svg}"

@@ -32,16 +32,18 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "schedule": {"errors", "formats", "ir", "ops"},
     "sim": {"errors", "formats", "ir", "tools"},
     "synth": {"errors", "formats", "ir", "tools"},
+    "report": {"errors", "formats", "ir"},
     "passes": {
-        "errors", "config", "formats", "integer", "ir", "nn", "ops", "schedule", "sim", "synth",
+        "errors", "config", "formats", "integer", "ir", "nn", "ops", "report", "schedule", "sim",
+        "synth",
     },
     "flows": {
         "errors", "tools", "config", "datasets", "models", "formats", "integer", "ir", "nn", "ops",
-        "schedule", "sim", "synth", "passes",
+        "report", "schedule", "sim", "synth", "passes",
     },
     "cli": {
-        "errors", "tools", "config", "datasets", "models", "formats", "ir", "ops", "synth",
-        "passes", "flows",
+        "errors", "tools", "config", "datasets", "models", "formats", "ir", "ops", "report",
+        "synth", "passes", "flows",
     },
     "hw": set(),
     "configs": set(),

@@ -15,7 +15,7 @@ from chop.ir.graph import MaseGraph
 from chop.ir.meta import HardwareMeta, common_of, meta_of
 from chop.ops.registry import operator
 from chop.passes.contract import PassArguments, analysis_pass
-from chop.passes.graph.analysis.layout import Box, Drawing, Point, draw_layers
+from chop.report.layout import Box, Drawing, Point, draw_layers
 
 __all__ = ["plot_graph_analysis_pass"]
 

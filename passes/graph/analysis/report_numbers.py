@@ -48,7 +48,9 @@ class NumbersRow:
         elements, differing, largest_difference: integers of the fake-quantised network in float32
             against the true ones, the last in steps.
         requantiser, proof: how a cast is computed in hardware, and why that is exact.
+        zeros: how many of the elements are 0.
         weight, weight_bits, weight_sqnr_db: the weights' format, bits per weight and error.
+        weights, weight_zeros: how many weights there are, and how many of them are 0.
         size_bits, size_ratio: of all constants of the node, and fp32's size over it.
         bit_operations, bit_operations_ratio: multiplications times both widths, fp32's over it.
     """
@@ -73,6 +75,9 @@ class NumbersRow:
     weight: str
     weight_bits: float | None
     weight_sqnr_db: float | None
+    zeros: int
+    weights: int
+    weight_zeros: int
     size_bits: int
     size_ratio: float | None
     bit_operations: int
@@ -169,6 +174,9 @@ def _row(graph: MaseGraph, node: fx.Node, values: _Values) -> NumbersRow:
         weight="" if weight is None else str(weight.format),
         weight_bits=None if weight is None else weight.format.bits,
         weight_sqnr_db=_weight_sqnr(graph, node),
+        zeros=int(found.size - np.count_nonzero(found)),
+        weights=0 if weight is None else weight.values.size,
+        weight_zeros=0 if weight is None else int(np.count_nonzero(weight.values == 0)),
         size_bits=size,
         size_ratio=size_float / size if size else None,
         bit_operations=meta.bit_operations,

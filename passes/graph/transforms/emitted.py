@@ -11,10 +11,11 @@ from pathlib import Path
 import jinja2
 
 from chop.ir.graph import MaseGraph
-from chop.ir.manifest import LayerEntry, Manifest
-from chop.ir.meta import common_of, meta_of
+from chop.ir.manifest import InstanceEntry, LayerEntry, Manifest
+from chop.ir.meta import Cost, common_of, meta_of
 from chop.ops.base import RomOptions
 from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
+from chop.schedule.costs import unit_costs
 from chop.schedule.netlist import Netlist, build_netlist
 from chop.schedule.plan import Plan, make_plan
 from chop.schedule.units import Dataflow, Unit, dataflow_of, foldings_of
@@ -73,7 +74,11 @@ def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design
     plan = make_plan(dataflow, foldings, rom)
     netlist = build_netlist(dataflow, plan, top)
     names = {instance.node: instance.name for instance in netlist.instances}
-    layers = tuple(_layer(unit, names[unit.node], plan) for unit in dataflow.units)
+    costs = unit_costs(dataflow, plan)
+    layers = tuple(
+        _layer(unit, names[unit.node], plan, costs[unit.node]) for unit in dataflow.units
+    )
+    instances, drivers = _wiring(netlist)
     manifest = Manifest(
         name=name,
         top=top,
@@ -82,6 +87,8 @@ def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design
         outputs=netlist.outputs,
         streams=netlist.streams,
         layers=layers,
+        instances=instances,
+        drivers=drivers,
         multipliers=report["multipliers"],
         ideal_initiation_interval=_ideal(dataflow, plan),
         predicted_initiation_interval=plan.initiation_interval,
@@ -133,7 +140,37 @@ def _ideal(dataflow: Dataflow, plan: Plan) -> int:
     return max(layers + ports)
 
 
-def _layer(unit: Unit, instance: str, plan: Plan) -> LayerEntry:
+def _wiring(netlist: Netlist) -> tuple[tuple[InstanceEntry, ...], dict[str, str]]:
+    """Returns the instances with what each of them reads, and what drives every output port."""
+    makers = {f"{entry.signal}_data_i": entry.name for entry in netlist.inputs}
+    for instance in netlist.instances:
+        for port, expression in instance.connections:
+            if port.endswith("data_o"):
+                makers[expression] = instance.name
+    entries = tuple(
+        InstanceEntry(
+            name=instance.name,
+            module=instance.module,
+            node=instance.node,
+            parameters=dict(instance.parameters),
+            sources=tuple(
+                makers[signal]
+                for port, expression in instance.connections
+                if port.endswith("data_i")
+                for signal in reversed(expression.strip("{}").split(", "))
+            ),
+        )
+        for instance in netlist.instances
+    )
+    assigned = dict(netlist.assigns)
+    drivers = {}
+    for entry in netlist.outputs:
+        port = f"{entry.signal}_data_o"
+        drivers[entry.name] = makers[assigned.get(port, port)]
+    return entries, drivers
+
+
+def _layer(unit: Unit, instance: str, plan: Plan, whole: Cost) -> LayerEntry:
     done = plan.units[unit.node]
     folding, site = done.build.folding, unit.site
     cost = unit.op.cost(site, done.build)
@@ -157,6 +194,8 @@ def _layer(unit: Unit, instance: str, plan: Plan) -> LayerEntry:
         ffs=cost.ffs,
         dsps=cost.dsps,
         brams=cost.brams,
+        stream_luts=whole.luts - cost.luts,
+        stream_ffs=whole.ffs - cost.ffs,
     )
 
 
