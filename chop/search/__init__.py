@@ -1,0 +1,1 @@
+"""Search for the settings that the hardware wants: spaces, strategies, studies, results."""
