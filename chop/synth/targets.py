@@ -20,7 +20,7 @@ an upper bound.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from typing import Literal
 
@@ -258,6 +258,19 @@ def _ecp5(size: int, capacity: Resources) -> Target:
     )  # fmt: skip
 
 
+def _without_dsps(target: Target) -> Target:
+    """Returns the target with every product in LUTs: there LUTs alone are the area."""
+    return replace(
+        target,
+        name=f"{target.name}-nodsp",
+        summary=f"{target.device} without its DSPs: products in LUTs, so that areas compare",
+        synth_command=f"{target.synth_command} -nodsp",
+        capacity=replace(target.capacity, dsps=0),
+        router=None,
+        no_router=f"the area alone is asked for; {target.name} has what timing there is",
+    )
+
+
 _SHELL_PINS = ("clk_i", "rst_ni", "shift_i", "capture_i", "shift_o")
 
 _NO_AMD_ROUTER = "nextpnr from PyPI has no AMD part; run synth/vivado.tcl in Vivado for timing"
@@ -321,7 +334,12 @@ _ALL: tuple[Target, ...] = (
     ),
 )
 
-TARGETS: Mapping[str, Target] = {target.name: target for target in _ALL}
+_WITHOUT_DSPS = ("ecp5-85k", "xcup")
+
+TARGETS: Mapping[str, Target] = {
+    target.name: target
+    for target in (*_ALL, *(_without_dsps(t) for t in _ALL if t.name in _WITHOUT_DSPS))
+}
 
 
 def find_target(name: str) -> Target:

@@ -82,6 +82,7 @@ def test_a_cell_that_would_go_uncounted_is_an_error(cell: str) -> None:
 def test_targets_say_how_they_route_or_why_not() -> None:
     assert list(TARGETS) == [
         "ecp5-25k", "ecp5-45k", "ecp5-85k", "ice40-up5k", "gowin-gw1n9", "xc7", "xcup",
+        "ecp5-85k-nodsp", "xcup-nodsp",
     ]  # fmt: skip
     for name, target in TARGETS.items():
         assert find_target(name) is target
