@@ -157,6 +157,10 @@ class _Quantizer:
                     raise ConfigError(f"{self._node(user)}: data_in_width is missing; add it")
         return found
 
+    def _cast_inputs(self, node: fx.Node, plan: LayerPlan) -> None:
+        for source in data_inputs(node):
+            self._cast_input(node, source, plan)
+
     def _required_format(self, node: fx.Node) -> Fixed | None:
         """Returns the format that a node's input must have; None: that of the configuration."""
         if node.op == "output":
@@ -170,11 +174,12 @@ class _Quantizer:
         if not plan.quantizes or (op.is_layout and not named):
             return
         if (named or op.quantizes_input) and self._required_format(node) is None:
-            for source in data_inputs(node):
-                self._cast_input(node, source, plan)
+            self._cast_inputs(node, plan)
         call = self._annotator.call(node)
         inputs = [common_of(source).output for source in data_inputs(node)]
         result = op.result_layer(call, inputs)
+        if result is not None and result.quantizes_input and not (named or op.quantizes_input):
+            self._cast_inputs(node, plan)
         if result is not None:
             self._format_result(node, result, plan)
             return

@@ -243,7 +243,8 @@ def compile_trained(
 
     Raises ConfigError when there is something to fine-tune but no pass quantises.
     """
-    graph = model.copy() if isinstance(model, MaseGraph) else MaseGraph(model)
+    tensors = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
+    graph = model.copy() if isinstance(model, MaseGraph) else MaseGraph(model, tensors)
     examples = _named(graph, example_inputs)
     graph = resolve("init_metadata")(graph)
     graph = resolve("add_common_metadata")(graph, {"dummy_in": examples})

@@ -5,15 +5,18 @@ from __future__ import annotations
 import re
 import traceback
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import TracebackType
+from typing import Any
 
 import torch
 from torch import fx, nn
 
 from chop.errors import CaptureError
 from chop.ir.parts import one_node_for_each_part
+from chop.ir.shapes import ShapeProxy, Shapes
+from chop.ir.spellings import plain_layers, rewrite_spellings
 
 __all__ = ["capture", "evaluating", "short_trace", "source_line"]
 
@@ -37,9 +40,40 @@ _FRAME = re.compile(r'File "(?P<file>[^"]+)", line (?P<line>\d+), in [^\n]*\n\s*
 
 
 class _Tracer(fx.Tracer):
-    """Stops at the modules of torch.nn and chop.nn, and remembers each node's source line."""
+    """Stops at the modules of torch.nn and chop.nn, and remembers each node's source line.
+
+    With `examples`, traced tensors know their sizes.
+    """
 
     record_stack_traces = True
+
+    def __init__(self, root: nn.Module, examples: Sequence[torch.Tensor]) -> None:
+        super().__init__()
+        self.shapes = Shapes(root, examples)
+
+    def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
+        made: fx.Proxy = super().create_proxy(*args, **kwargs)
+        self.shapes.learn(made)
+        return made
+
+    def proxy(self, node: fx.Node) -> fx.Proxy:
+        return ShapeProxy(node, self)
+
+    def getattr(self, attr: str, attr_val: Any, parameter_proxy_cache: dict[str, Any]) -> Any:
+        if self.shapes.computing:
+            return attr_val
+        return super().getattr(attr, attr_val, parameter_proxy_cache)
+
+    def call_module(
+        self,
+        m: nn.Module,
+        forward: Callable[..., Any],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        if self.shapes.computing:
+            return forward(*args, **kwargs)
+        return super().call_module(m, forward, args, kwargs)
 
     def is_leaf_module(self, module: nn.Module, module_qualified_name: str) -> bool:
         return type(module).__module__.startswith("chop.nn") or super().is_leaf_module(
@@ -47,19 +81,22 @@ class _Tracer(fx.Tracer):
         )
 
 
-def capture(model: nn.Module) -> fx.GraphModule:
+def capture(model: nn.Module, examples: Sequence[torch.Tensor] = ()) -> fx.GraphModule:
     """Returns the model as a GraphModule that shares its parameters.
+
+    `examples`, one batch per input, make the sizes of all tensors known to the forward pass: then
+    it may branch on them. Layers with weights that are computed (weight_norm) become plain ones.
 
     Raises CaptureError with the construct, the source line and the reason when the forward pass
     branches on data or makes shapes that depend on data.
     """
     if isinstance(model, fx.GraphModule):
         return model
-    tracer = _Tracer()
     root = model
-    if tracer.is_leaf_module(model, ""):
+    if _Tracer(model, ()).is_leaf_module(model, ""):
         # A bare layer is one node too, not the lines of its forward pass.
         root = nn.Sequential(OrderedDict([(type(model).__name__.lower(), model)]))
+    tracer = _Tracer(root, examples)
     try:
         graph = tracer.trace(root)
     except Exception as error:
@@ -67,7 +104,10 @@ def capture(model: nn.Module) -> fx.GraphModule:
         raise CaptureError(_refusal(model, error)) from error
     _name_children(graph, tracer.root)
     one_node_for_each_part(graph)
+    rewrite_spellings(graph, tracer.root)
+    _drop_unread_sizes(graph)
     module = fx.GraphModule(tracer.root, graph, type(model).__name__)
+    plain_layers(module)
     for node in graph.nodes:
         _refuse_data_dependence(model, node)
     return module
@@ -79,6 +119,12 @@ def _name_children(graph: fx.Graph, root: nn.Module) -> None:
         if node.op == "call_module" and re.fullmatch(r"_\d+(_\d+)*", node.name):
             kind = type(root.get_submodule(str(node.target))).__name__.lower()
             node._rename(f"{kind}{node.name}")
+
+
+def _drop_unread_sizes(graph: fx.Graph) -> None:
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_method" and node.target == "size" and not node.users:
+            graph.erase_node(node)
 
 
 def source_line(node: fx.Node) -> str:

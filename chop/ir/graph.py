@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -29,9 +29,12 @@ class MaseGraph:
         example_inputs: one batch by placeholder name, kept by the common metadata pass.
     """
 
-    def __init__(self, model: nn.Module) -> None:
-        """Captures `model`. Raises CaptureError when its forward pass is not static."""
-        self.model: fx.GraphModule = capture(model)
+    def __init__(self, model: nn.Module, examples: Sequence[torch.Tensor] = ()) -> None:
+        """Captures `model`; with `examples`, one batch per input, it may branch on sizes.
+
+        Raises CaptureError when its forward pass is not static.
+        """
+        self.model: fx.GraphModule = capture(model, examples)
         self.info: dict[str, Any] = {}
         self.history: tuple[str, ...] = ()
         self.example_inputs: Mapping[str, torch.Tensor] = MappingProxyType({})

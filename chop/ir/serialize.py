@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 import io
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,6 +29,14 @@ class _Reference:
     name: str
 
 
+@dataclass(frozen=True, slots=True)
+class _Function:
+    """Stands for a function that pickle does not find: torch makes some inside of others."""
+
+    module: str
+    name: str
+
+
 def save_graph(graph: MaseGraph, path: Path) -> None:
     """Writes the graph with parameters, metadata, history and example inputs to a file.
 
@@ -37,7 +47,7 @@ def save_graph(graph: MaseGraph, path: Path) -> None:
         (
             node.op,
             node.name,
-            node.target,
+            _named(node.target),
             _refer(node.args),
             _refer(node.kwargs),
             short_trace(node),
@@ -81,7 +91,10 @@ def load_graph(path: Path) -> MaseGraph:
     known: dict[str, fx.Node] = {}
     for op, name, target, args, kwargs, trace, meta in content["nodes"]:
         resolved = _resolve(args, known), _resolve(kwargs, known)
-        node = made.create_node(op, target, *resolved, name=name)
+        found = target
+        if isinstance(target, _Function):
+            found = getattr(importlib.import_module(target.module), target.name)
+        node = made.create_node(op, found, *resolved, name=name)
         node.stack_trace = trace
         if meta is not None:
             node.meta[KEY] = meta
@@ -126,6 +139,15 @@ def _root(members: dict[str, Any]) -> nn.Module:
         else:
             setattr(owner, name, member)
     return root
+
+
+def _named(target: Any) -> Any:
+    """Returns the target, or the place where it is found if its own name does not say it."""
+    name = getattr(target, "__name__", "")
+    module = sys.modules.get(str(getattr(target, "__module__", "")))
+    if module is None or name == getattr(target, "__qualname__", name):
+        return target
+    return _Function(module.__name__, name) if getattr(module, name, None) is target else target
 
 
 def _refer(argument: Any) -> Any:

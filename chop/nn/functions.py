@@ -41,6 +41,7 @@ def _quotient(x: torch.Tensor, dividend: float) -> torch.Tensor:
 FUNCTIONS: Mapping[str, Callable[..., torch.Tensor]] = {
     "gelu": _gelu,
     "round": _round,
+    "leaky": functional.leaky_relu,
     "power_of": _power_of,
     "quotient": _quotient,
     **{
@@ -113,6 +114,7 @@ class Elementwise(ResultLayer):
     """A function as a layer."""
 
     operator = "table"
+    quantizes_input = True
 
     def __init__(self, function: Function) -> None:
         super().__init__()

@@ -20,10 +20,12 @@ class ResultLayer(nn.Module, ABC):
     """What such an operator computes in floating point: forward(*inputs).
 
     `operator` is its name; `float_target` is the function that says the same where no format is
-    needed (None: the layer itself does).
+    needed (None: the layer itself does). `quantizes_input`: the default configuration of quantize
+    casts what it reads, whatever operator it was.
     """
 
     operator: ClassVar[str]
+    quantizes_input: ClassVar[bool] = False
     float_target: Callable[..., torch.Tensor] | None = None
 
     @property

@@ -37,15 +37,10 @@ class Clamp(Op[ClampAttributes]):
     targets = (
         *_RELU6,
         *_HARDTANH,
-        torch.clamp,
-        torch.clip,
-        torch.clamp_min,
-        torch.clamp_max,
-        "clamp",
-        "clamp_",
-        "clip",
-        "clamp_min",
-        "clamp_max",
+        *(torch.clamp, torch.clamp_, torch.clip, torch.clip_),
+        *(torch.clamp_min, torch.clamp_min_, torch.clamp_max, torch.clamp_max_),
+        *("clamp", "clamp_", "clip", "clip_"),
+        *("clamp_min", "clamp_min_", "clamp_max", "clamp_max_"),
     )
     module = "chop_clamp"
     limits = "bounds are numbers, and multiples of the input's step"
@@ -59,9 +54,9 @@ class Clamp(Op[ClampAttributes]):
             low, high = call.module.min_val, call.module.max_val
         elif target in _HARDTANH:
             low, high = call.argument(1, "min_val", -1.0), call.argument(2, "max_val", 1.0)
-        elif call.spelling == "clamp_min":
+        elif call.spelling.startswith("clamp_min"):
             low, high = call.argument(1, "min"), None
-        elif call.spelling == "clamp_max":
+        elif call.spelling.startswith("clamp_max"):
             low, high = None, call.argument(1, "max")
         else:
             low, high = call.argument(1, "min"), call.argument(2, "max")

@@ -38,7 +38,7 @@ class Identity(Op[IdentityAttributes]):
         "contiguous",
         "clone",
         "detach",
-        "float",
+        *("float", "to", "cpu"),
     )
     module = None
     limits = "dropout(training=True) is random and refused"
@@ -51,6 +51,11 @@ class Identity(Op[IdentityAttributes]):
                 "dropout with training=True is random",
                 "pass training=self.training or use nn.Dropout",
             )
+        others = (*call.args[1:], *call.kwargs.values())
+        if call.spelling == "to" and any(
+            isinstance(other, torch.dtype) and not other.is_floating_point for other in others
+        ):
+            raise call.refuse("a tensor of whole numbers", "leave the tensor in float")
         return IdentityAttributes()
 
     def infer(self, site: Site[IdentityAttributes]) -> TensorType:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
@@ -79,6 +80,33 @@ _OPERATORS: tuple[Op[Any], ...] = (
 )
 
 
+# What people often write that has no hardware, and what to write in its place.
+_HEAD = "leave it to the host: it does not change which class is the largest (or use argmax)"
+_PRODUCT = "two tensors are multiplied element by element only; a constant matrix is a linear layer"
+_RECURRENT = "unroll it: linear layers, sigmoid and tanh on the last axis, one step after the other"
+_NORM = "its mean depends on the data; train with BatchNorm, which becomes constants"
+_REMEDIES: Mapping[str, str] = {
+    **dict.fromkeys(("softmax", "Softmax", "log_softmax", "LogSoftmax", "Softmax2d"), _HEAD),
+    **dict.fromkeys(("matmul", "bmm", "mm", "einsum", "baddbmm", "__matmul__"), _PRODUCT),
+    **dict.fromkeys(("MultiheadAttention", "scaled_dot_product_attention"), _PRODUCT),
+    **dict.fromkeys(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), _RECURRENT),
+    **dict.fromkeys(("LayerNorm", "layer_norm", "GroupNorm", "group_norm", "RMSNorm"), _NORM),
+    **dict.fromkeys(("InstanceNorm1d", "InstanceNorm2d", "instance_norm", "normalize"), _NORM),
+    **dict.fromkeys(("BatchNorm3d", "Conv3d", "MaxPool3d", "AvgPool3d"), "use the 2d form"),
+    **dict.fromkeys(("argmin",), "use argmax of the negative"),
+    **dict.fromkeys(("where", "masked_fill"), "use relu, clamp, maximum or minimum"),
+    **dict.fromkeys(
+        ("max", "min"), "name the axis and take the values: x.max(1).values, x.amax(1)"
+    ),
+    **dict.fromkeys(("topk", "sort"), "use amax or argmax"),
+    **dict.fromkeys(("prod", "std", "var", "norm", "cumsum"), "use sum, mean, amax or amin"),
+    **dict.fromkeys(
+        ("ReflectionPad1d", "ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d"),
+        "use ZeroPad2d, ConstantPad2d or functional.pad with a constant",
+    ),
+}
+
+
 def operators() -> tuple[Op[Any], ...]:
     """Returns every operator, by name."""
     return _OPERATORS
@@ -143,16 +171,32 @@ def _by_target() -> dict[object, tuple[Op[Any], ...]]:
     return table
 
 
+def _other_part(node: fx.Node, at: str) -> UnsupportedOpError:
+    """A tensor out of a call that gives several."""
+    source = node.all_input_nodes[0].target
+    whole = source if isinstance(source, str) else getattr(source, "__name__", str(source))
+    return UnsupportedOpError(
+        f"node '{node.name}'{at}: part {node.args[1]!r} of what '{whole}' gives has no hardware; "
+        "use the first part (the values, without indices), or argmax"
+    )
+
+
 def _unsupported(node: fx.Node, key: object, arity: int) -> UnsupportedOpError:
     name = key if isinstance(key, str) else getattr(key, "__name__", str(key))
     place = source_line(node)
     at = f" ({place})" if place else ""
     known = _by_target().get(key, ())
+    if arity == 0 and node.all_input_nodes and name in ("getitem", "getattr"):
+        return _other_part(node, at)
     if known:
         forms = " or ".join(f"{op.arity}" for op in known)
         return UnsupportedOpError(
             f"node '{node.name}'{at}: '{name}' of {arity} tensors that depend on the inputs is not "
             f"a chop operator; use it with {forms} and constants otherwise"
+        )
+    if name in _REMEDIES:
+        return UnsupportedOpError(
+            f"node '{node.name}'{at}: '{name}' is not a chop operator; {_REMEDIES[name]}"
         )
     spellings = {t if isinstance(t, str) else getattr(t, "__name__", "") for t in _by_target()}
     near = did_you_mean(name, {s for s in spellings if s})

@@ -27,8 +27,9 @@ _ADAPTIVE = (
 )
 # What a spelling is called with besides its tensors; by default nothing.
 _ARGUMENTS: dict[str, tuple[Any, ...]] = {
-    **dict.fromkeys(("clamp", "clamp_", "clip", "hardtanh", "hardtanh_"), (-0.5, 0.5)),
-    **dict.fromkeys(("clamp_min", "clamp_max"), (0.5,)),
+    **dict.fromkeys(("clamp", "clamp_", "clip", "clip_", "hardtanh", "hardtanh_"), (-0.5, 0.5)),
+    **dict.fromkeys(("clamp_min", "clamp_min_", "clamp_max", "clamp_max_"), (0.5,)),
+    "to": (torch.float32,),
     **dict.fromkeys(("add", "add_", "iadd", "sub", "sub_", "isub", "subtract", "rsub"), (0.75,)),
     **dict.fromkeys(("mul", "mul_", "imul", "multiply"), (-1.25,)),
     **dict.fromkeys(("div", "div_", "divide", "truediv", "itruediv"), (-4,)),
