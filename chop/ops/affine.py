@@ -18,6 +18,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, aligned_frac_width, stream_permutation
 from chop.nn.layers import ChannelAffine
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, elementwise_foldings
+from chop.ops.channels import Axes, Resize, along, resized_parameters
 from chop.ops.elementwise import elementwise_parameters, flag
 from chop.ops.timing import Flow, elastic
 
@@ -67,6 +68,7 @@ class AffineOp(Op[AffineAttributes]):
         "over the batch"
     )
     quantizes_input = True
+    is_elementwise = True
 
     def __init__(
         self,
@@ -75,12 +77,14 @@ class AffineOp(Op[AffineAttributes]):
         targets: tuple[object, ...],
         to_layer: Callable[[Call], ChannelAffine],
         cases: tuple[tuple[str, type[nn.Module], tuple[int, ...]], ...],
+        resize: Callable[[nn.Module, Axes], Resize] | None = None,
     ) -> None:
         self.name = name
         self.summary = summary
         self.targets = targets
         self._to_layer = to_layer
         self._cases = cases
+        self._resize = resize
 
     def read(self, call: Call) -> AffineAttributes:
         layer = self.layer(call)
@@ -90,6 +94,12 @@ class AffineOp(Op[AffineAttributes]):
         if isinstance(call.module, ChannelAffine):
             return call.module
         return self._to_layer(call)
+
+    def resized(self, layer: nn.Module, inputs: Sequence[Axes], output: Axes) -> Resize:
+        if self._resize is not None and not isinstance(layer, ChannelAffine):
+            return self._resize(layer, output)
+        constants = {name: along(value.shape, output) for name, value in layer.named_parameters()}
+        return resized_parameters(layer, constants, {})
 
     def infer(self, site: Site[AffineAttributes]) -> TensorType:
         x = site.inputs[0]

@@ -22,6 +22,7 @@ from chop.integer.run import run
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Parameter, TensorType
 from chop.nn.result import ResultLayer
+from chop.ops.channels import Axes, Resize, Ties, broadcast, zeros
 from chop.ops.timing import Flow, elastic
 
 __all__ = [
@@ -217,6 +218,8 @@ class Op(ABC, Generic[A]):
     divides: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.
     is_positively_homogeneous: ClassVar[bool] = False
+    # Whether an element of its result depends on the elements in the same place only.
+    is_elementwise: ClassVar[bool] = False
 
     @abstractmethod
     def read(self, call: Call) -> A:
@@ -241,6 +244,27 @@ class Op(ABC, Generic[A]):
     def fold_after(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:
         """Changes the layer to compute layer(x) * scale + shift, if that is one layer again."""
         return False
+
+    def tie_channels(
+        self, attributes: A, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
+    ) -> Axes:
+        """Returns the labels of the result's axes, and ties channels that come and go together.
+
+        Without a rule for more, only element-wise operators take channels that may change.
+        """
+        if self.is_elementwise:
+            return broadcast(inputs, shape, ties)
+        for labels in (labels for axes in inputs for labels in axes):
+            ties.fix(labels, f"is of the operator '{self.name}', which has no rule for channels")
+        return zeros(shape)
+
+    def resized(self, layer: nn.Module, inputs: Sequence[Axes], output: Axes) -> Resize:
+        """Returns how the node's layer follows from other channels before and after it.
+
+        `inputs` and `output` have the old index of every new one, for each axis of the tensors.
+        Raises UnsupportedOpError where it cannot.
+        """
+        raise UnsupportedOpError(f"operator '{self.name}' has no rule for layers of other channels")
 
     @abstractmethod
     def infer(self, site: Site[A]) -> TensorType:

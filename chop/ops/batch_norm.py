@@ -9,6 +9,7 @@ from torch.nn import functional
 from chop.nn.layers import ChannelAffine
 from chop.ops.affine import AffineOp
 from chop.ops.base import Call
+from chop.ops.channels import Axes, Resize, resized_parameters
 
 __all__ = ["BATCH_NORM"]
 
@@ -39,6 +40,12 @@ def _layer(call: Call) -> ChannelAffine:
         h = h + beta.detach().double()
     shape = (-1, *[1] * (len(call.output_shape) - 1))
     return ChannelAffine(g.reshape(shape).to(mean.dtype), h.reshape(shape).to(mean.dtype))
+
+
+def _resize(layer: nn.Module, output: Axes) -> Resize:
+    names = ("weight", "bias", "running_mean", "running_var")
+    sizes = {"num_features": len(output[0])}
+    return resized_parameters(layer, dict.fromkeys(names, (output[0],)), sizes)
 
 
 class _Trained(nn.Module):
@@ -73,4 +80,5 @@ BATCH_NORM = AffineOp(
     (nn.BatchNorm1d, nn.BatchNorm2d, functional.batch_norm),
     _layer,
     (("module", _Trained, (6,)), ("function", _Function, (6,))),
+    _resize,
 )

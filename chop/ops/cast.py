@@ -56,6 +56,7 @@ class Cast(Op[CastAttributes]):
     targets = (CastLayer, cast_to_fixed)
     module = MODULES[0]
     modules = MODULES
+    is_elementwise = True
     cycles = (
         "elements / lanes; latency 1 by shifts, 2 by a table, 3 by products or thresholds; to "
         "MXINT 4 behind the last beat of a block"

@@ -18,6 +18,7 @@ from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.channels import Axes, Ties, broadcast
 from chop.ops.passage import layouts_of, likes_channels, literal
 from chop.ops.timing import Flow, serial
 
@@ -61,6 +62,18 @@ class Cat(Op[CatAttributes]):
         if axis < 0:
             raise call.refuse("joins the samples of batches", "use another axis than 0")
         return CatAttributes(axis, call.spelling == "stack")
+
+    def tie_channels(
+        self, attributes: CatAttributes, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
+    ) -> Axes:
+        axis = attributes.axis
+        if attributes.is_new:
+            single = np.zeros(len(inputs), np.int64)
+            labels = broadcast(inputs, (*shape[:axis], *shape[axis + 1 :]), ties)
+            return (*labels[:axis], single, *labels[axis:])
+        joined = np.concatenate([axes[axis] for axes in inputs])
+        others = [(*axes[:axis], joined, *axes[axis + 1 :]) for axes in inputs]
+        return broadcast(others, shape, ties)
 
     def infer(self, site: Site[CatAttributes]) -> TensorType:
         shape, first = site.exact.shape, site.inputs[0]

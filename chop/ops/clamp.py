@@ -45,6 +45,7 @@ class Clamp(Op[ClampAttributes]):
     module = "chop_clamp"
     limits = "bounds are numbers, and multiples of the input's step"
     absorbs_cast = True
+    is_elementwise = True
 
     def read(self, call: Call) -> ClampAttributes:
         target = type(call.module) if call.module is not None else call.node.target

@@ -25,6 +25,7 @@ from chop.integer.record import Value
 from chop.ir.tensor_type import Parameter, TensorType, channels_last
 from chop.ops.accumulate import alignment
 from chop.ops.base import Call, Case, Op, Site, Stage, StreamOrder
+from chop.ops.channels import Axes, Resize, Ties, resized_parameters, zeros
 from chop.ops.depthwise import DEPTHWISE, DepthwiseAttributes
 from chop.ops.linear import Linear, LinearAttributes
 from chop.ops.window import WINDOW, WindowAttributes, taps_inside, window_values
@@ -136,6 +137,36 @@ class Conv(Op[ConvAttributes]):
         if bias is not None:
             layer.bias = nn.Parameter(bias.detach().clone())
         return layer
+
+    def tie_channels(
+        self, attributes: ConvAttributes, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
+    ) -> Axes:
+        (x,), a = inputs, attributes
+        for labels in x[1:]:
+            ties.fix(labels, "moves windows along them")
+        made = ties.fresh(a.out_channels)
+        of_group, given = x[0].reshape(a.groups, -1), made.reshape(a.groups, -1)
+        for k in range(given.shape[1] if a.is_depthwise else 0):
+            ties.tie(x[0], given[:, k])
+        for group in range(1, 1 if a.is_depthwise else a.groups):
+            ties.tie(of_group[0], of_group[group])
+            ties.tie(given[0], given[group])
+        if a.groups > 1 and not a.is_depthwise and given.shape[1] == 1:
+            ties.fix(made, "gives one channel for each of its groups")
+        return (made, *zeros(shape[1:]))
+
+    def resized(self, layer: nn.Module, inputs: Sequence[Axes], output: Axes) -> Resize:
+        assert isinstance(layer, ConvLayer)
+        into, out, groups = inputs[0][0], output[0], layer.groups
+        each = layer.in_channels // groups
+        sizes = {"in_channels": len(into), "out_channels": len(out)}
+        if groups > 1 and each == 1:
+            sizes["groups"] = len(into)
+            parameters = {"weight": (out, None), "bias": (out,)}
+            return resized_parameters(layer, parameters, sizes)
+        of_group = (into % each)[: len(into) // groups]
+        parameters = {"weight": (out, of_group), "bias": (out,)}
+        return resized_parameters(layer, parameters, sizes, 1)
 
     def reads(self, shape: tuple[int, ...]) -> StreamOrder:
         return StreamOrder.CHANNELS

@@ -29,6 +29,7 @@ from chop.ir.tensor_type import Parameter, TensorType, channels_last
 from chop.nn.transposed import TransposedConv
 from chop.ops.accumulate import alignment, product_scale
 from chop.ops.base import Call, Case, Op, Site, Stage, StreamOrder
+from chop.ops.channels import Axes, Resize, Ties, resized_parameters, zeros
 from chop.ops.linear import Linear, LinearAttributes
 from chop.ops.moving import Move, Pick, View
 from chop.ops.phases import Phases
@@ -114,6 +115,20 @@ class ConvTranspose(Op[Phases]):
             _size(call.argument(4, "padding", 0), weight),
             _size(call.argument(5, "output_padding", 0), weight),
         )
+
+    def tie_channels(
+        self, attributes: Phases, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
+    ) -> Axes:
+        for labels in inputs[0][1:]:
+            ties.fix(labels, "moves windows along them")
+        return (ties.fresh(shape[0]), *zeros(shape[1:]))
+
+    def resized(self, layer: nn.Module, inputs: Sequence[Axes], output: Axes) -> Resize:
+        into, out = inputs[0][0], output[0]
+        if isinstance(layer, TransposedConv):
+            return resized_parameters(layer, {"weight": (out, into), "bias": (out,)}, {}, 1)
+        sizes = {"in_channels": len(into), "out_channels": len(out)}
+        return resized_parameters(layer, {"weight": (into, out), "bias": (out,)}, sizes, 0)
 
     def reads(self, shape: tuple[int, ...]) -> StreamOrder:
         return StreamOrder.CHANNELS

@@ -19,6 +19,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType
 from chop.nn.layers import Rows
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
+from chop.ops.channels import Axes, Resize, Ties, resized_parameters
 from chop.ops.timing import Flow, occupancy, serial
 
 __all__ = ["Embedding"]
@@ -62,6 +63,21 @@ class Embedding(Op[EmbeddingAttributes]):
 
     def input_format(self, call: Call) -> Fixed:
         return covering(0, self.read(call).rows - 1, 0)
+
+    def tie_channels(
+        self,
+        attributes: EmbeddingAttributes,
+        inputs: Sequence[Axes],
+        shape: tuple[int, ...],
+        ties: Ties,
+    ) -> Axes:
+        for labels in inputs[0]:
+            ties.fix(labels, "looks its values up in a table")
+        return (*inputs[0], ties.fresh(attributes.features))
+
+    def resized(self, layer: nn.Module, inputs: Sequence[Axes], output: Axes) -> Resize:
+        sizes = {"embedding_dim": len(output[-1])} if isinstance(layer, nn.Embedding) else {}
+        return resized_parameters(layer, {"weight": (None, output[-1])}, sizes)
 
     def infer(self, site: Site[EmbeddingAttributes]) -> TensorType:
         (x,) = site.inputs

@@ -51,6 +51,7 @@ class Extreme(Op[ExtremeAttributes]):
     cycles = "elements / lanes; latency 1 behind the later operand"
     limits = "operands of one rank, of one scale"
     absorbs_cast = True
+    is_elementwise = True
 
     def read(self, call: Call) -> ExtremeAttributes:
         check_shapes(call)

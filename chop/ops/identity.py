@@ -43,6 +43,7 @@ class Identity(Op[IdentityAttributes]):
     module = None
     limits = "dropout(training=True) is random and refused"
     is_layout = True
+    is_elementwise = True
     is_positively_homogeneous = True
 
     def read(self, call: Call) -> IdentityAttributes:

@@ -37,6 +37,7 @@ class LeakyRelu(Op[LeakyReluAttributes]):
     module = "chop_leaky_relu"
     limits = "a slope that is no power of two in 2^-15..1 makes it a table"
     absorbs_cast = True
+    is_elementwise = True
     is_positively_homogeneous = True
 
     def read(self, call: Call) -> LeakyReluAttributes:

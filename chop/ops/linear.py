@@ -30,6 +30,7 @@ from chop.ops.accumulate import (
     start_of,
 )
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, StreamOrder
+from chop.ops.channels import Axes, Resize, Ties, resized_parameters
 from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow, folded
 
@@ -111,6 +112,20 @@ class Linear(Op[LinearAttributes]):
         weight = layer.weight.detach().double()
         _set(layer, weight * scale[:, None], _bias_of(layer) * scale + shift)
         return True
+
+    def tie_channels(
+        self,
+        attributes: LinearAttributes,
+        inputs: Sequence[Axes],
+        shape: tuple[int, ...],
+        ties: Ties,
+    ) -> Axes:
+        return (*inputs[0][:-1], ties.fresh(attributes.out_features))
+
+    def resized(self, layer: nn.Module, inputs: Sequence[Axes], output: Axes) -> Resize:
+        into, out = inputs[0][-1], output[-1]
+        sizes = {"in_features": len(into), "out_features": len(out)}
+        return resized_parameters(layer, {"weight": (out, into), "bias": (out,)}, sizes, 1)
 
     def infer(self, site: Site[LinearAttributes]) -> TensorType:
         single = site.attributes.vectors == 1

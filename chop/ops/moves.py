@@ -14,14 +14,16 @@ from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType
+from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage
+from chop.ops.channels import Axes, Ties
 from chop.ops.elementwise import flag
 from chop.ops.moving import Move
 from chop.ops.passage import (
     Kind,
     Passage,
     chosen_layout,
+    divided,
     literal,
     order_read,
     passage,
@@ -77,10 +79,18 @@ class MoveOp(Op[Move]):
     def read(self, call: Call) -> Move:
         return self._to_move(call)
 
+    def tie_channels(
+        self, attributes: Move, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
+    ) -> Axes:
+        return attributes.labels(inputs[0], ties)
+
     def infer(self, site: Site[Move]) -> TensorType:
         (x,), shape = site.inputs, site.exact.shape
         layout = chosen_layout(site.attributes, x.shape, x.layout, shape, site.exact.layout)
         if isinstance(layout, str):
+            parts = divided(site.attributes, x.shape, x.layout, shape, site.exact.layout)
+            if parts:
+                return replace(self._after(site, parts), shape=shape)
             raise UnsupportedOpError(
                 f"node '{site.name}': operator '{self.name}' {layout}; "
                 "use slices, permutations and whole factors"

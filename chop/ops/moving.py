@@ -16,6 +16,7 @@ from chop.formats.rounding import Ints
 from chop.integer.record import Value, record
 from chop.integer.run import run
 from chop.ops.base import Call
+from chop.ops.channels import Axes, Ties, reshaped
 
 __all__ = ["Move", "Order", "Pick", "View", "moved", "read_move"]
 
@@ -61,6 +62,20 @@ class Move:
                     x = x.take(axis, index, fill)
                 case Order(axes):
                     x = x.permute(axes)
+        return x
+
+    def labels(self, x: Axes, ties: Ties) -> Axes:
+        """Returns the labels of the result's axes; what is put in has a fixed size."""
+        for step in self.steps:
+            match step:
+                case View(shape):
+                    x = reshaped(x, shape, ties)
+                case Pick(axis, index):
+                    places = np.asarray(index, np.int64)
+                    picked = np.where(places < 0, 0, x[axis][places])
+                    x = (*x[:axis], picked, *x[axis + 1 :])
+                case Order(axes):
+                    x = tuple(x[axis] for axis in axes)
         return x
 
 

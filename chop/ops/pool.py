@@ -23,6 +23,7 @@ from chop.ir.tensor_type import Parameter, TensorType, channels_last
 from chop.nn.fake_quantize import Cast
 from chop.ops.affine import AffineAttributes
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage, StreamOrder
+from chop.ops.channels import Axes, Ties, zeros
 from chop.ops.mul import MUL
 from chop.ops.pooling import (
     AVG_SPELLINGS,
@@ -146,6 +147,13 @@ class Pool(Op[PoolAttributes]):
 
     def reads(self, shape: tuple[int, ...]) -> StreamOrder:
         return StreamOrder.CHANNELS
+
+    def tie_channels(
+        self, attributes: PoolAttributes, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
+    ) -> Axes:
+        for labels in inputs[0][1:]:
+            ties.fix(labels, "moves windows along them")
+        return (inputs[0][0], *zeros(shape[1:]))
 
     def infer(self, site: Site[PoolAttributes]) -> TensorType:
         (x,), a = site.inputs, site.attributes

@@ -18,6 +18,7 @@ from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, elementwise_foldings
+from chop.ops.channels import Axes, Resize, resized_parameters
 from chop.ops.elementwise import elementwise_parameters
 from chop.ops.timing import Flow, elastic
 
@@ -37,6 +38,7 @@ class Prelu(Op[PreluAttributes]):
     cycles = "elements / lanes; latency 3"
     limits = "the slopes are constants: one, or one for each channel"
     absorbs_cast = True
+    is_elementwise = True
     quantizes_input = True
     is_positively_homogeneous = True
 
@@ -56,6 +58,13 @@ class Prelu(Op[PreluAttributes]):
         layer = nn.PReLU(weight.numel())
         layer.weight = nn.Parameter(weight.detach().clone().reshape(-1))
         return layer
+
+    def resized(self, layer: nn.Module, inputs: Sequence[Axes], output: Axes) -> Resize:
+        assert isinstance(layer, nn.PReLU)
+        if layer.num_parameters == 1:
+            return Resize({})
+        sizes = {"num_parameters": len(output[0])}
+        return resized_parameters(layer, {"weight": (output[0],)}, sizes)
 
     def infer(self, site: Site[PreluAttributes]) -> TensorType:
         (x,) = site.inputs

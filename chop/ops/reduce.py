@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -18,6 +19,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.channels import Axes, Ties
 from chop.ops.reduction import (
     Kind,
     Nest,
@@ -77,6 +79,20 @@ class Reduce(Op[ReduceAttributes]):
         count = math.prod(shape[axis] for axis in axes)
         divisor = count if name == "mean" else 1
         return ReduceAttributes(_KINDS[name], axes, divisor, call.output_shape)
+
+    def tie_channels(
+        self,
+        attributes: ReduceAttributes,
+        inputs: Sequence[Axes],
+        shape: tuple[int, ...],
+        ties: Ties,
+    ) -> Axes:
+        (x,), axes = inputs, attributes.axes
+        for axis in axes:
+            ties.fix(x[axis], "reduces all of them to one")
+        if len(shape) == len(x):
+            return tuple(np.zeros(1, np.int64) if k in axes else x[k] for k in range(len(x)))
+        return tuple(labels for k, labels in enumerate(x) if k not in axes)
 
     def infer(self, site: Site[ReduceAttributes]) -> TensorType:
         (x,), a = site.inputs, site.attributes

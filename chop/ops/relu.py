@@ -30,6 +30,7 @@ class Relu(Op[ReluAttributes]):
     targets = (nn.ReLU, functional.relu, torch.relu, torch.relu_, "relu", "relu_")
     module = "chop_relu"
     absorbs_cast = True
+    is_elementwise = True
     is_positively_homogeneous = True
 
     def read(self, call: Call) -> ReluAttributes:

@@ -13,6 +13,7 @@ from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.tensor_type import TensorType
 from chop.ops.base import Call, Case, Op, Site
+from chop.ops.channels import Axes, Ties, reshaped
 
 __all__ = ["Reshape"]
 
@@ -50,6 +51,15 @@ class Reshape(Op[ReshapeAttributes]):
         if call.spelling == "view" and call.args[1:] and isinstance(call.args[1], torch.dtype):
             raise call.refuse("view of another dtype has no exact meaning", "use a cast")
         return ReshapeAttributes(call.output_shape)
+
+    def tie_channels(
+        self,
+        attributes: ReshapeAttributes,
+        inputs: Sequence[Axes],
+        shape: tuple[int, ...],
+        ties: Ties,
+    ) -> Axes:
+        return reshaped(inputs[0], shape, ties)
 
     def infer(self, site: Site[ReshapeAttributes]) -> TensorType:
         return replace(site.inputs[0], shape=site.attributes.shape)

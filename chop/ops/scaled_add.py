@@ -54,6 +54,7 @@ class ScaledAdd(Op[ScaledAddAttributes]):
     limits = "made by quantize of a tensor_add; one scale for each tensor, evenly spaced levels"
     targets = ()
     arity = 2
+    is_elementwise = True
     module = "chop_scaled_add"
     cycles = "elements / lanes; latency 2 behind the later operand"
 

@@ -109,6 +109,7 @@ class Table(Op[TableAttributes]):
         "(data_out); every constant of the function is a number"
     )
     quantizes_input = True
+    is_elementwise = True
 
     def read(self, call: Call) -> TableAttributes:
         module = call.module

@@ -50,6 +50,7 @@ class TensorAdd(Op[TensorAddAttributes]):
     cycles = "elements / lanes; latency 1 behind the later operand"
     limits = "operands of one rank; alpha is 1; for two scales see scaled_add"
     absorbs_cast = True
+    is_elementwise = True
 
     def read(self, call: Call) -> TensorAddAttributes:
         if call.argument(2, "alpha", 1) != 1:

@@ -46,6 +46,7 @@ class TensorMul(Op[TensorMulAttributes]):
     cycles = "elements / lanes; latency 2 behind the later operand"
     limits = "operands of one rank"
     absorbs_cast = True
+    is_elementwise = True
     quantizes_input = True
 
     def read(self, call: Call) -> TensorMulAttributes:
