@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from chop.cli import jobs, listing
+from chop.cli import jobs, listing, reporting
 from chop.errors import ChopError
 
 __all__ = ["main", "run"]
@@ -33,6 +33,7 @@ for command in (
     jobs.emit,
     jobs.simulate,
     jobs.synthesize,
+    reporting.report,
     listing.list_names,
     listing.doctor,
 ):

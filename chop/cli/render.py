@@ -65,7 +65,11 @@ def print_report(report: JobReport) -> None:
         right=_LAYER_COLUMNS[_LAYER_COLUMNS.index("lanes") :],
     )
     print_numbers(report.name, report.numbers)
-    rows = [("emitted", report.directory), ("multipliers", f"{report.multipliers:,}")]
+    rows = [
+        ("emitted", report.directory),
+        ("page", f"runs/{report.name}/report.html"),
+        ("multipliers", f"{report.multipliers:,}"),
+    ]
     if report.accuracy is not None:
         rows += _accuracy_rows(report.accuracy)
     rows += _simulation_rows(report.simulations, report)

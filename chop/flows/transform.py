@@ -13,6 +13,7 @@ from chop.flows.compile import Accelerator
 from chop.flows.emit import emit_job
 from chop.flows.evaluate import measure_accuracy
 from chop.flows.job import Job
+from chop.flows.page import write_report_page
 from chop.flows.places import run_directory
 from chop.flows.prepare import prepare_job
 from chop.flows.progress import Progress
@@ -31,9 +32,9 @@ _SIMULATION_TOOLS = ("verilator", "g++", "make", "perl")
 def transform_design(config: Config, directory: Path | None, progress: Progress) -> JobReport:
     """Loads or trains, runs the passes, emits, simulates the test set and returns the report.
 
-    The report is also written to runs/<name>/report.json. Missing tools are found out before
-    anything is trained. Raises any ChopError of the road; differences between the RTL and the
-    integer reference are in the report, not raised.
+    The report is also written to runs/<name>/report.json, and as a page to report.html there.
+    Missing tools are found out before anything is trained. Raises any ChopError of the road;
+    differences between the RTL and the integer reference are in the report, not raised.
     """
     _require_tools(config)
     job = prepare_job(config, progress)
@@ -62,6 +63,7 @@ def transform_design(config: Config, directory: Path | None, progress: Progress)
         synthesis=synthesis,
     )
     _write_report(report)
+    write_report_page(accelerator.directory, run_directory(report.name))
     return report
 
 

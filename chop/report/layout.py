@@ -37,7 +37,9 @@ class Drawing:
 
 
 def draw_layers(
-    sizes: Mapping[str, tuple[float, float]], edges: Sequence[tuple[str, str]]
+    sizes: Mapping[str, tuple[float, float]],
+    edges: Sequence[tuple[str, str]],
+    layer_gap: float = _LAYER_GAP,
 ) -> Drawing:
     """Places nodes of the given (width, height), named in topological order, from top to bottom.
 
@@ -45,13 +47,17 @@ def draw_layers(
     Within the layers, crossings are reduced by barycentres and edges are straightened. An edge over
     several layers gets a lane of its own through each.
     """
-    return _Layout(sizes, edges).draw()
+    return _Layout(sizes, edges, layer_gap).draw()
 
 
 class _Layout:
     def __init__(
-        self, sizes: Mapping[str, tuple[float, float]], edges: Sequence[tuple[str, str]]
+        self,
+        sizes: Mapping[str, tuple[float, float]],
+        edges: Sequence[tuple[str, str]],
+        layer_gap: float,
     ) -> None:
+        self._gap = layer_gap
         self._sizes = dict(sizes)
         self._edges = list(dict.fromkeys(edges))
         self._rank = self._ranks()
@@ -66,7 +72,7 @@ class _Layout:
         tops, y = [], _MARGIN
         for layer in self._layers:
             tops.append(y)
-            y += max(self._sizes[name][1] for name in layer) + _LAYER_GAP
+            y += max(self._sizes[name][1] for name in layer) + self._gap
         left = min(self._x[n] - self._sizes[n][0] / 2 for n in self._x) - _MARGIN
         right = max(self._x[n] + self._sizes[n][0] / 2 for n in self._x) + _MARGIN
         boxes = {}
@@ -76,7 +82,7 @@ class _Layout:
         routes = {
             edge: self._route(edge, boxes, tops, left) for edge in self._edges if edge[0] != edge[1]
         }
-        return Drawing(right - left, y - _LAYER_GAP + _MARGIN, boxes, routes)
+        return Drawing(right - left, y - self._gap + _MARGIN, boxes, routes)
 
     def _ranks(self) -> dict[str, int]:
         rank = dict.fromkeys(self._sizes, 0)
