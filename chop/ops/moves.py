@@ -17,6 +17,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage
 from chop.ops.channels import Axes, Ties
+from chop.ops.channels import Axes, Ties
 from chop.ops.elementwise import flag
 from chop.ops.moving import Move
 from chop.ops.passage import (
@@ -78,6 +79,11 @@ class MoveOp(Op[Move]):
 
     def read(self, call: Call) -> Move:
         return self._to_move(call)
+
+    def tie_channels(
+        self, attributes: Move, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
+    ) -> Axes:
+        return attributes.labels(inputs[0], ties)
 
     def tie_channels(
         self, attributes: Move, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
