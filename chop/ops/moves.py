@@ -14,9 +14,8 @@ from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType
+from chop.ir.tensor_type import TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage
-from chop.ops.channels import Axes, Ties
 from chop.ops.channels import Axes, Ties
 from chop.ops.elementwise import flag
 from chop.ops.moving import Move
@@ -24,7 +23,6 @@ from chop.ops.passage import (
     Kind,
     Passage,
     chosen_layout,
-    divided,
     literal,
     order_read,
     passage,
@@ -85,18 +83,10 @@ class MoveOp(Op[Move]):
     ) -> Axes:
         return attributes.labels(inputs[0], ties)
 
-    def tie_channels(
-        self, attributes: Move, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties
-    ) -> Axes:
-        return attributes.labels(inputs[0], ties)
-
     def infer(self, site: Site[Move]) -> TensorType:
         (x,), shape = site.inputs, site.exact.shape
         layout = chosen_layout(site.attributes, x.shape, x.layout, shape, site.exact.layout)
         if isinstance(layout, str):
-            parts = divided(site.attributes, x.shape, x.layout, shape, site.exact.layout)
-            if parts:
-                return replace(self._after(site, parts), shape=shape)
             raise UnsupportedOpError(
                 f"node '{site.name}': operator '{self.name}' {layout}; "
                 "use slices, permutations and whole factors"
