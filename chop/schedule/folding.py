@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,6 +12,7 @@ from chop.formats.rounding import Ints
 from chop.ir.meta import Cost, Folding
 from chop.ops.base import Build, RomOptions
 from chop.ops.timing import serial
+from chop.schedule.matching import Choice, matching_foldings, stream_beats
 from chop.schedule.options import HardwareOptions
 from chop.schedule.pacing import edge_between, pass_edge
 from chop.schedule.units import Dataflow, Unit
@@ -61,6 +62,14 @@ def choose_foldings(
         unit.node: _thrifty(unit, _cheapest(candidates[unit.node], interval), rom)
         for unit in dataflow.units
     }
+    best = _quickest(dataflow, chosen, rom, interval)
+    return _matched(dataflow, candidates, options, rom, interval) if best is None else best
+
+
+def _quickest(
+    dataflow: Dataflow, chosen: Mapping[str, Sequence[Folding]], rom: RomOptions, interval: int
+) -> dict[str, Folding] | None:
+    """Returns the choice whose first output comes first; None where no streams keep up."""
     states = [_Partial({}, {}, 0, 0)]
     for unit in dataflow.units:
         grown = [
@@ -69,13 +78,70 @@ def choose_foldings(
             for folding in chosen[unit.node]
         ]
         states = _prune([state for state in grown if state is not None], unit.node)
-        if not states:
-            raise ConfigError(
-                f"hardware: node '{unit.node}': no lanes keep an interval of {interval} cycles; "
-                "use a larger target_initiation_interval or other lanes"
-            )
-    best = min(states, key=lambda state: (state.first, _finished(state), state.luts))
-    return dict(best.foldings)
+    best = min(states, key=lambda s: (s.first, _finished(s), s.luts), default=None)
+    return None if best is None else dict(best.foldings)
+
+
+def _matched(
+    dataflow: Dataflow,
+    candidates: Mapping[str, tuple[Folding, ...]],
+    options: HardwareOptions,
+    rom: RomOptions,
+    interval: int,
+) -> dict[str, Folding]:
+    """Returns foldings with as few multipliers more as neighbours need to have lanes that match.
+
+    Where that is too much for the budget, of the shortest interval for which it is not.
+    """
+    budget = options.max_multipliers
+    if options.target_initiation_interval is None:
+        fewest = (min(f.multipliers for f in found) for found in candidates.values())
+        budget = budget or max(_DEFAULT_MULTIPLIERS, sum(fewest))
+        later = {f.cycles for found in candidates.values() for f in found if f.cycles > interval}
+        # A stream of one lane takes as many cycles as it has elements.
+        later |= {unit.site.output.elements for unit in dataflow.units}
+        tries = [interval, *sorted(n for n in later if n > interval)]
+    else:
+        tries = [interval]
+    stuck, used = "", 0
+    for now in tries:
+        choices = {
+            unit.node: _choices(unit, candidates[unit.node], now, rom) for unit in dataflow.units
+        }
+        found = matching_foldings(dataflow, choices, now)
+        if isinstance(found, str):
+            stuck = stuck or found
+            continue
+        used = sum(folding.multipliers for folding in found.values())
+        if budget is None or used <= budget:
+            as_many = {
+                unit.node: [
+                    choice.folding
+                    for choice in choices[unit.node]
+                    if choice.folding.multipliers == found[unit.node].multipliers
+                    and (not unit.op.is_buffer or choice.folding == found[unit.node])
+                ]
+                for unit in dataflow.units
+            }
+            exact = {name: [folding] for name, folding in found.items()}
+            best = _quickest(dataflow, as_many, rom, now) or _quickest(dataflow, exact, rom, now)
+            return found if best is None else best
+    if used:
+        raise ConfigError(
+            f"hardware: an interval of {interval} cycles takes {used} multipliers in lanes that "
+            f"match, more than max_multipliers = {budget}; raise one of the two"
+        )
+    raise ConfigError(
+        f"hardware: node '{stuck}': no lanes keep an interval of {interval} cycles; "
+        "use a larger target_initiation_interval or other lanes"
+    )
+
+
+def _choices(unit: Unit, found: Iterable[Folding], interval: int, rom: RomOptions) -> list[Choice]:
+    keeping = [folding for folding in found if folding.cycles <= interval]
+    if not unit.op.is_buffer:
+        return [Choice(folding) for folding in keeping]
+    return [Choice(f, unit.op.cost(unit.site, Build(f, rom)).luts) for f in keeping]
 
 
 def intervals(dataflow: Dataflow, options: HardwareOptions) -> list[int]:
@@ -243,7 +309,10 @@ def _extend(
             tails[source] = _Tail(np.arange(beats, dtype=np.int64), folding.in_lanes, True)
         tail = tails[source]
         edge = edge_between(tail.lanes, folding.in_lanes)
-        if dataflow.stream_type(source).elements // (tail.lanes // edge.narrow) > interval:
+        if (
+            stream_beats(dataflow.stream_type(source).elements, tail.lanes, folding.in_lanes)
+            > interval
+        ):
             return None
         held = tail.valid if tail.queued or edge.narrow == 1 else tail.valid + 1
         seen.append(pass_edge(serial(held, edge.narrow), edge))

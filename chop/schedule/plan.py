@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from chop.errors import ConfigError, VerifyError
+from chop.errors import VerifyError
 from chop.formats.rounding import Ints
 from chop.ir.meta import Folding
 from chop.ops.base import Build, RomOptions
@@ -116,16 +116,9 @@ def port_lanes(dataflow: Dataflow, foldings: Mapping[str, Folding]) -> dict[str,
 
 
 def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptions) -> Plan:
-    """Returns the schedule for given lanes. Raises ConfigError where a stream cannot keep up."""
+    """Returns the schedule for given lanes. The interval follows from them."""
     ports = port_lanes(dataflow, foldings)
     interval = interval_of(dataflow, foldings, ports)
-    layers = max((f.cycles for f in foldings.values()), default=1)
-    beats = [dataflow.inputs[name].elements // lanes for name, lanes in ports.items()]
-    if interval > max(layers, *beats):
-        raise ConfigError(
-            f"hardware: the lanes given make a stream between layers slower ({interval} cycles) "
-            f"than every layer ({layers}); choose lanes of which one divides the other"
-        )
     samples = _FIRST_SAMPLES
     while samples <= _MOST_SAMPLES:
         run = _run(dataflow, foldings, ports, interval, samples, rom)
