@@ -30,6 +30,7 @@ from chop.ir.capture import evaluating
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of
 from chop.nn.layers import QuantizedLayer
+from chop.nn.masks import mask_of, set_mask
 from chop.ops.annotate import Annotator, data_inputs, module_of
 from chop.ops.channels import Axes, Resize, Ties, zeros
 from chop.ops.moving import Move, Pick, moved
@@ -281,6 +282,10 @@ def _remade(layer: nn.Module, resize: Resize, weights: Weights) -> nn.Module:
     old = {name: getattr(layer, name).detach() for name in resize.parameters}
     new = {name: _taken(old[name], axes) for name, axes in resize.parameters.items()}
     _set(made, new)
+    for name, axes in resize.parameters.items():
+        kept = mask_of(layer, name)
+        if kept is not None:
+            set_mask(made, name, _taken(kept, axes))
     reset = getattr(made, "reset_parameters", None)
     if weights == "copy" or reset is None:
         return made

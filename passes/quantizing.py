@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ from chop.ir.meta import CommonMeta, NodeMeta, common_of
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast
 from chop.nn.layers import AccumulatorBias, QuantizedLayer
+from chop.nn.masks import mask_of
 from chop.nn.quantizer import Quantizer, Static
 from chop.nn.result import QuantizedResult, ResultLayer
 from chop.ops.annotate import Annotator, data_inputs, module_of, record
@@ -323,7 +324,23 @@ class _Quantizer:
         if bias is not None and (plan.bias is not None or "weight" in found or weight is None):
             values = None if weight is None else weight.detach().double().numpy()
             found["bias"] = self._bias(node, bias, plan.bias, found.get("weight"), values)
+        self._check_zeros(node, layer, found)
         return found
+
+    def _check_zeros(
+        self, node: fx.Node, layer: nn.Module, quantizers: Mapping[str, Quantizer]
+    ) -> None:
+        """What was pruned must be zero in its format, too."""
+        for name, quantizer in quantizers.items():
+            kept = mask_of(layer, name)
+            if kept is not None and not bool(kept.all()):
+                values = layer.get_parameter(name).detach()
+                levels, _ = quantizer.format.quantize(values, self._rounding)
+                if bool(levels[~kept].any()):
+                    raise ConfigError(
+                        f"{self._node(node)}: its {name} is pruned, and the format "
+                        f"{quantizer.format} has no zero; use one that has, ternary for example"
+                    )
 
     def _constant(
         self,

@@ -25,9 +25,14 @@ PASSES = MappingProxyType(
         "report_numbers": f"{_ANALYSIS}.report_numbers:report_numbers_analysis_pass",
         "profile_statistics": f"{_ANALYSIS}.profile:profile_statistics_analysis_pass",
         "plot_graph": f"{_ANALYSIS}.plot:plot_graph_analysis_pass",
+        "channel_multiplier": (
+            f"{_TRANSFORMS}.channel_multiplier:channel_multiplier_transform_pass"
+        ),
         "fold_batch_norm": f"{_TRANSFORMS}.fold_batch_norm:fold_batch_norm_transform_pass",
         "equalize": f"{_TRANSFORMS}.equalize:equalize_transform_pass",
         "quantize": f"{_TRANSFORMS}.quantize:quantize_transform_pass",
+        "prune": f"{_TRANSFORMS}.prune:prune_transform_pass",
+        "share_weights": f"{_TRANSFORMS}.share_weights:share_weights_transform_pass",
         "refresh_metadata": f"{_TRANSFORMS}.refresh:refresh_metadata_transform_pass",
         "float_to_fake": f"{_TRANSFORMS}.float_to_fake:float_to_fake_transform_pass",
         "learn_rounding": f"{_TRANSFORMS}.learn_rounding:learn_rounding_transform_pass",

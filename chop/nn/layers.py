@@ -15,6 +15,7 @@ from chop.formats.rounding import Rounding
 from chop.formats.scale import Scale
 from chop.formats.scaled import Scaled
 from chop.nn.fake_quantize import fake_quantize
+from chop.nn.masks import hold_zeros
 from chop.nn.quantizer import Quantizer, Static
 
 __all__ = ["AccumulatorBias", "ChannelAffine", "QuantizedLayer", "Rows"]
@@ -131,6 +132,9 @@ class QuantizedLayer(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         # torch.func.functional_call does the same, at the price of a small layer's whole forward.
         places = cast(dict[str, torch.Tensor | None], self.layer._parameters)
+        # Before the quantisers see the parameters: some take their range from them.
+        if self.layer._buffers:
+            hold_zeros(self.layer)
         kept = {name: places[name] for name in self.quantizers}
         try:
             for name, quantizer in self.quantizers.items():

@@ -23,6 +23,7 @@ _MAY_IMPORT: dict[str, set[str]] = {
     "tools": {"errors"},
     "config": {"errors"},
     "datasets": {"errors"},
+    "compress": {"errors"},
     "models": {"errors", "config", "ir"},
     "formats": {"errors"},
     "ir": {"errors", "formats"},
@@ -38,8 +39,8 @@ _MAY_IMPORT: dict[str, set[str]] = {
         "synth",
     },
     "flows": {
-        "errors", "tools", "config", "datasets", "models", "formats", "integer", "ir", "nn", "ops",
-        "report", "schedule", "sim", "synth", "passes",
+        "errors", "tools", "compress", "config", "datasets", "models", "formats", "integer", "ir",
+        "nn", "ops", "report", "schedule", "sim", "synth", "passes",
     },
     "cli": {
         "errors", "tools", "config", "datasets", "models", "formats", "ir", "ops", "report",

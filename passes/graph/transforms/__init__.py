@@ -1,5 +1,6 @@
 """Transform passes: a new graph from a graph, or files from a graph."""
 
+from chop.passes.graph.transforms.channel_multiplier import channel_multiplier_transform_pass
 from chop.passes.graph.transforms.correct_bias import correct_bias_transform_pass
 from chop.passes.graph.transforms.emit import (
     emit_bram_transform_pass,
@@ -13,10 +14,13 @@ from chop.passes.graph.transforms.fake_to_true import fake_to_true_transform_pas
 from chop.passes.graph.transforms.float_to_fake import float_to_fake_transform_pass
 from chop.passes.graph.transforms.fold_batch_norm import fold_batch_norm_transform_pass
 from chop.passes.graph.transforms.learn_rounding import learn_rounding_transform_pass
+from chop.passes.graph.transforms.prune import prune_transform_pass
 from chop.passes.graph.transforms.quantize import quantize_transform_pass
 from chop.passes.graph.transforms.refresh import refresh_metadata_transform_pass
+from chop.passes.graph.transforms.share_weights import share_weights_transform_pass
 
 __all__ = [
+    "channel_multiplier_transform_pass",
     "correct_bias_transform_pass",
     "emit_bram_transform_pass",
     "emit_internal_rtl_transform_pass",
@@ -28,6 +32,8 @@ __all__ = [
     "float_to_fake_transform_pass",
     "fold_batch_norm_transform_pass",
     "learn_rounding_transform_pass",
+    "prune_transform_pass",
     "quantize_transform_pass",
     "refresh_metadata_transform_pass",
+    "share_weights_transform_pass",
 ]

@@ -18,6 +18,7 @@ from chop.formats.fixed import Fixed
 from chop.formats.rounding import Ints, Rounding
 from chop.formats.scaled import Scaled
 from chop.ir.graph import MaseGraph
+from chop.nn.masks import mask_of
 from chop.nn.rewritten import rewrite_constant
 from chop.passes.contract import PassArguments, transform_pass
 from chop.passes.graph.transforms.refresh import refresh_metadata
@@ -125,6 +126,10 @@ def _learn(stop: Stop, arguments: LearnRoundingArguments) -> _Row:
         return _Row(name, weight.numel())
     up = _choose_up(stop, weight / step, _Target(step, format.low, format.high, before), arguments)
     learned = ((weight / step).floor() + up).clamp(format.low, format.high)
+    kept = mask_of(stop.inner, "weight")
+    if kept is not None:
+        # What was pruned is zero, whatever the layer would gain by less.
+        learned = learned * kept
     after = _error(stop, learned * step)
     if after >= before:
         return _Row(name, weight.numel(), 0, before, before)
