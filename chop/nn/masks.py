@@ -8,7 +8,7 @@ did, the next forward pass finds zeros again, and `hold_zeros` makes them at onc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -75,7 +75,8 @@ def _before_forward(module: nn.Module, inputs: Any) -> None:
 
 def _hold(module: nn.Module) -> None:
     for name in _names(module):
-        kept = module.get_buffer(f"{name}{_SUFFIX}")
+        # Inside a quantised layer the place of a parameter holds its levels.
+        values = cast(torch.Tensor, module._parameters[name])
         # Through .data: a layer that is called twice must not spoil the first call's gradient. Not
         # by a product: that would leave -0.0 behind.
-        module.get_parameter(name).data.masked_fill_(~kept, 0.0)
+        values.data.masked_fill_(~module.get_buffer(f"{name}{_SUFFIX}"), 0.0)
