@@ -21,6 +21,8 @@ _XNOR = "xnor"
 _SIGNED_CODES = frozenset({"binary", "ternary", "log", "minifloat"})
 # Without a multiplier.
 _LOGIC = frozenset({"binary", "ternary", "log", _XNOR})
+# An operand of so many bits takes no multiplier (chop_times.sv).
+_FEW_BITS = 3
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,7 +67,7 @@ class Products:
     @property
     def multiplies(self) -> bool:
         """Whether a product takes a multiplier."""
-        return self.kind not in _LOGIC
+        return self.kind not in _LOGIC and min(self._factors) > _FEW_BITS
 
     @property
     def stored_width(self) -> int:
@@ -75,12 +77,12 @@ class Products:
     @property
     def luts(self) -> int:
         """The 4-input LUTs of a product, beside its multiplier."""
-        if self.kind in ("log", "minifloat"):
-            # A selection per bit for each bit of the exponent (few places take one less), the
-            # exponent's own bits, the sign.
-            exponent = self._exponent_bits
-            return self.width * (exponent + (exponent > 2)) + 2 * exponent
-        return 0 if self.kind == "integer" else self.width
+        shifter = self.width * self._exponent_bits if self.kind in ("log", "minifloat") else 0
+        if self.kind in _LOGIC:
+            return shifter or self.width
+        # An addition, and a choice for each of its operands.
+        addition = 0 if self.multiplies else (1 + min(*self._factors, 2)) * (max(self._factors) + 2)
+        return shifter + addition
 
     @property
     def ffs(self) -> int:
@@ -93,6 +95,12 @@ class Products:
     def more_latency(self) -> int:
         """The cycles beyond those of integers: registers in front of the shifters."""
         return self.scaled + (self.kind == "minifloat")
+
+    @property
+    def _factors(self) -> tuple[int, int]:
+        """The bits of the two numbers that are multiplied."""
+        weight = self.mantissa_width + 2 if self.kind == "minifloat" else self.code_width
+        return self.number.width + (not self.number.signed), weight
 
     @property
     def _exponent_bits(self) -> int:
@@ -108,7 +116,7 @@ class Products:
 @lru_cache(maxsize=128)
 def products_of(x: TensorType, weight: Parameter) -> Products:
     """Returns how x is multiplied by weights [outputs, inputs]."""
-    coding = weight.format.coding(weight.integers)
+    coding, unit = _simplest(weight.format.coding(weight.integers), weight.values)
     kind = "integer" if coding.kind == "mxint" else coding.kind
     outputs, inputs = weight.values.shape
     exponents = np.zeros_like(weight.values)
@@ -127,7 +135,7 @@ def products_of(x: TensorType, weight: Parameter) -> Products:
         width = number.width + coding.width
     else:
         low, high = (number.low, number.high) if in_exponent_width else (x.low, x.high)
-        ends = [a * b for a in (low, high) for b in _ends(weight.values)]
+        ends = [a * (b >> unit) for a in (low, high) for b in _ends(weight.values)]
         width = covering(min(*ends, 0) - 1, max(ends), 0).width
     return Products(
         kind=kind,
@@ -135,14 +143,35 @@ def products_of(x: TensorType, weight: Parameter) -> Products:
         code_width=coding.width,
         mantissa_width=coding.parameters.get("MantissaWidth", 0),
         width=width,
-        left_out=np.zeros(outputs, np.int64) if blocks else _left_out(kind, coding),
-        shift=int(kind == _XNOR),
+        left_out=np.zeros(outputs, np.int64) if blocks else _left_out(kind, coding) << unit,
+        shift=int(kind == _XNOR) + unit,
         number=number,
         exponents=exponents,
         exponent_width=int(exponents.max()).bit_length(),
         in_exponent_width=in_exponent_width,
         blocks=tuple(blocks),
     )
+
+
+def _simplest(coding: Coding, values: Ints) -> tuple[Coding, int]:
+    """Returns the coding that the cheapest product reads, and the bits that a unit of it is worth.
+
+    Of integers: two bits are chosen from, powers of two are shifts, whatever their format is.
+    """
+    magnitudes = np.unique(np.abs(values[values != 0]))
+    if coding.kind != "integer" or not magnitudes.size:
+        return coding, 0
+    low, high = _ends(values)
+    if low >= -2 and high <= 1:
+        return Coding("ternary", 2, values & 3), 0
+    if (magnitudes & (magnitudes - 1)).any():
+        return coding, 0
+    unit, most = (int(m).bit_length() - 1 for m in (magnitudes[0], magnitudes[-1]))
+    # The code of 2^k is k + 1, that of zero is 0.
+    width = (most - unit + 1).bit_length()
+    fields = np.ceil(np.log2(2 * np.maximum(np.abs(values), 1))).astype(np.int64) - unit
+    codes = np.where(values == 0, 0, fields) | (values < 0).astype(np.int64) << width
+    return Coding("log", width + 1, codes), unit
 
 
 def _left_out(kind: str, coding: Coding) -> Ints:

@@ -1,12 +1,12 @@
 // A number times a weight that is stored as a code. OutWidth bits two's complement (wraps).
 // Latency 0 (combinational), of minifloat 1: a free register between multiplier and shifter.
 // Kind, what the code holds, and what the product costs:
-//   integer    two's complement                        a multiplier
+//   integer    two's complement                        a multiplier, or an addition (chop_times)
 //   binary     1: +1, 0: -1                            OutWidth XORs
-//   ternary    two's complement -1, 0, 1               OutWidth ANDs and XORs
+//   ternary    two's complement -2 to 1                OutWidth choices and XORs
 //   log        {sign, e}: 0 at e = 0, else 2^(e-1)     a shifter
-//   minifloat  {sign, e, m}: {h, m} * 2^max(e-1, 0)    a multiplier by MantissaWidth + 1 bits, a
-//              with h = 1 unless e = 0                 shifter
+//   minifloat  {sign, e, m}: {h, m} * 2^max(e-1, 0)    a multiplier by MantissaWidth + 1 bits (by
+//              with h = 1 unless e = 0                 2 bits an addition), a shifter
 //   xnor       1: +1, 0: -1; the number is +1 or -1    one XNOR: 1 for +1, 0 for -1, no sign
 // Negate 0: the product of a weight whose sign is set (binary: 0) is one too small, -p - 1 in place
 // of -p, which takes no adder: the reader of the sum knows how many such weights are in it.
@@ -62,11 +62,16 @@ module chop_product #(
     logic unused;
     assign unused = ^x;
   end else if (IsInteger) begin : gen_integer
-    localparam int unsigned FullWidth = InWidth + WeightWidth;
-    logic signed [WeightWidth-1:0] weight;
-    logic signed [FullWidth-1:0]   full;
-    assign weight    = weight_i;
-    assign full      = FullWidth'(x) * FullWidth'(weight);
+    localparam int unsigned FullWidth = XWidth + WeightWidth;
+    logic signed [FullWidth-1:0] full;
+    chop_times #(
+      .AWidth(XWidth),
+      .BWidth(WeightWidth)
+    ) u_times (
+      .a_i      (x),
+      .b_i      (weight_i),
+      .product_o(full)
+    );
     assign product_o = OutWidth'(full);
     if (OutWidth < FullWidth) begin : gen_wrap
       logic unused;
@@ -81,7 +86,8 @@ module chop_product #(
       assign magnitude = OutWidth'(x);
     end else if (IsTernary) begin : gen_ternary
       assign negative  = weight_i[1];
-      assign magnitude = OutWidth'(x) & {OutWidth{weight_i[0]}};
+      assign magnitude =
+          weight_i[0] ? OutWidth'(x) : weight_i[1] ? OutWidth'(x) << 1 : OutWidth'(0);
     end else begin : gen_float
       localparam int unsigned ExponentWidth = WeightWidth - MantissaWidth - 1;
       logic [ExponentWidth-1:0] exponent, shift;
@@ -94,14 +100,22 @@ module chop_product #(
         assign magnitude = (OutWidth'(x) & {OutWidth{normal}}) << shift;
       end else begin : gen_mantissa
         localparam int unsigned SignificandWidth = MantissaWidth + 2;
-        localparam int unsigned FullWidth        = XWidth + SignificandWidth - 1;
+        localparam int unsigned FullWidth        = XWidth + SignificandWidth;
         logic signed [SignificandWidth-1:0] significand;
-        logic signed [FullWidth-1:0]        full_q;
+        logic signed [FullWidth-1:0]        full, full_q;
         logic [ExponentWidth-1:0]           shift_q;
         logic                               negative_q;
         assign significand = {1'b0, normal, weight_i[0 +: MantissaWidth]};
+        chop_times #(
+          .AWidth(XWidth),
+          .BWidth(SignificandWidth)
+        ) u_times (
+          .a_i      (x),
+          .b_i      (significand),
+          .product_o(full)
+        );
         always_ff @(posedge clk_i) begin
-          full_q     <= FullWidth'(x) * FullWidth'(significand);
+          full_q     <= full;
           shift_q    <= shift;
           negative_q <= weight_i[WeightWidth-1];
         end

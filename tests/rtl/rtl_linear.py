@@ -37,8 +37,7 @@ class Weights:
 
     def draw(self) -> int:
         """Returns a random code, the largest and the smallest more often than others."""
-        code = element(self.width, self.kind == "integer") & ((1 << self.width) - 1)
-        return code & 1 if self.kind == "ternary" and code == 2 else code
+        return element(self.width, self.kind == "integer") & ((1 << self.width) - 1)
 
     def left_out(self, codes: Sequence[int], exact: bool) -> int:
         """Returns what the hardware's sum of the products with these weights lacks."""
@@ -72,9 +71,6 @@ def _product(
         code, x = both >> x_width, both & ((1 << x_width) - 1)
         if weights.kind == "xnor":
             return int((-1 if x else 1) * weights.value(code) == 1)
-        if weights.kind == "ternary" and code == 2:
-            # No code of a ternary weight: zero times x, one less as its sign is set.
-            return 0 if negate else pack([-1], width)
         product = split(x, 1, x_width, signed)[0] * weights.value(code)
         return pack([product - weights.left_out([code], negate)], width)
 
@@ -97,6 +93,29 @@ def _product(
         },
         randoms=(Signal("x", 1, x_width + weights.width),),
         wires=(Signal("y", 1, width),),
+        resettable=False,
+    )
+
+
+def _times(a_width: int, b_width: int) -> Case:
+    out_width = a_width + b_width
+
+    def function(both: int) -> int:
+        a, b = both & ((1 << a_width) - 1), both >> a_width
+        return pack([split(a, 1, a_width, True)[0] * split(b, 1, b_width, True)[0]], out_width)
+
+    return Case(
+        "chop_times",
+        {"AWidth": a_width, "BWidth": b_width},
+        lambda: Delay(function, 0),
+        {
+            "a_i": f"x[{a_width - 1}:0]",
+            "b_i": f"x[{out_width - 1}:{a_width}]",
+            "product_o": "y",
+        },
+        randoms=(Signal("x", 1, out_width),),
+        wires=(Signal("y", 1, out_width),),
+        clocked=False,
         resettable=False,
     )
 
@@ -297,6 +316,9 @@ _PRODUCTS = (
     ),
     _product(Weights(), 5),
     _product(Weights(width=5), 4, signed=False, out_width=6),
+    *(_product(Weights(width=n), 5, signed=n != 2) for n in (1, 2, 3)),
+    *(_product(Weights(width=5), n, signed=n != 2) for n in (1, 2, 3)),
+    _product(Weights(width=3), 3),
     _product(_XNOR, 1),
     _product(_FLOAT, 5, out_width=6),
     _product(_LOG, 6, out_width=4, negate=True),
@@ -305,4 +327,8 @@ _PRODUCTS = (
     _product(Weights("minifloat", 3, 1), 1, signed=False),
 )
 
-CASES = (*_PRODUCTS, *_LINEAR, *_KINDS)
+_TIMES = tuple(
+    _times(*widths) for widths in ((4, 5), (3, 3), (3, 6), (6, 2), (5, 1), (1, 1), (2, 3))
+)
+
+CASES = (*_TIMES, *_PRODUCTS, *_LINEAR, *_KINDS)

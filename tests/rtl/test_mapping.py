@@ -25,10 +25,12 @@ _DESIGNS: Mapping[str, Mapping[str, int | str]] = {
     "ternary": {"WeightKind": "ternary", "WeightWidth": 2, "FullWidth": 8},
     "log": {"WeightKind": "log", "WeightWidth": 4, "FullWidth": 14},
     "xnor": {"WeightKind": "xnor", "WeightWidth": 1, "InWidth": 2, "FullWidth": 1},
-    "minifloat": {"WeightKind": "minifloat", "WeightWidth": 4, "MantissaWidth": 1, "FullWidth": 12},
+    "minifloat": {"WeightKind": "minifloat", "WeightWidth": 6, "MantissaWidth": 2, "FullWidth": 16},
+    "mantissa": {"WeightKind": "minifloat", "WeightWidth": 4, "MantissaWidth": 1, "FullWidth": 12},
+    "few": {"WeightWidth": 3, "FullWidth": 11},
     "blocks": {"InExponentWidth": 3, "WeightExponentWidth": 3, "ExponentFile": "exponent.mem"},
 }
-_WITHOUT_MULTIPLIER = ("binary", "ternary", "log", "xnor")
+_WITHOUT_MULTIPLIER = ("binary", "ternary", "log", "xnor", "mantissa", "few")
 
 
 def _script(name: str, parameters: Mapping[str, int | str], files: str) -> str:
