@@ -376,7 +376,8 @@ def files(inputs: Inputs, output: Path) -> Section:
     if run:
         found.append(("Run", tuple((n, _address(inputs.run / n, output)) for n in run)))
     lead = (
-        f"In {inputs.build}; the links hold as long as the page and the folder stay where they are."
+        f"The links lead to {_address(inputs.build, output)}, seen from the folder of this page, "
+        "and hold as long as both stay where they are."
     )
     return Section("files", "Files", lead, (Links(tuple(found)),))
 

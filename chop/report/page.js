@@ -60,7 +60,11 @@
     const mark = event.target.closest?.(".mark");
     if (mark && texts.has(mark)) beside(mark); else hide();
   });
-  document.addEventListener("scroll", hide, { capture: true, passive: true });
+  document.addEventListener("scroll", () => {
+    // Reaching a mark with the Tab key scrolls to it: what it says goes along.
+    const mark = document.activeElement?.closest?.(".mark");
+    if (mark && texts.has(mark) && mark.matches(":focus-visible")) beside(mark); else hide();
+  }, { capture: true, passive: true });
 
   // Charts: one stop of the Tab key each, arrows from mark to mark.
   for (const svg of document.querySelectorAll("svg.chart")) {

@@ -235,15 +235,16 @@ def _module(instance: InstanceEntry) -> str:
 
 
 def _pills(points: tuple[Point, ...], link: Link) -> str:
-    """Returns the depth of the queues, written on the stream just above its reader."""
+    """Returns the depth of the queues, written on the last stretch of the stream."""
     if not link.fifos:
         return ""
     text = "+".join(str(fifo.parameters.get("Depth")) for fifo in link.fifos)
-    x, y = points[-1]
+    (from_x, from_y), (to_x, to_y) = points[-2:]
+    x, y = (from_x + to_x) / 2, max((from_y + to_y) / 2, to_y - _LAYER_GAP / 2)
     width = _TEXT_WIDTH * (len(text) + 5) + 8
     return (
-        f'<g class="pill"><rect x="{_n(x - width / 2)}" y="{_n(y - 26)}" width="{_n(width)}" '
-        f'height="16" rx="8"/><text x="{_n(x)}" y="{_n(y - 14)}">FIFO {escape(text)}</text></g>'
+        f'<g class="pill"><rect x="{_n(x - width / 2)}" y="{_n(y - 8)}" width="{_n(width)}" '
+        f'height="16" rx="8"/><text x="{_n(x)}" y="{_n(y + 4)}">FIFO {escape(text)}</text></g>'
     )
 
 

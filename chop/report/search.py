@@ -341,6 +341,11 @@ def _tip(study: Study, trial: Trial) -> tuple[str, ...]:
     return (
         f"trial {trial.number}" + ("" if trial.feasible else " (infeasible)"),
         *(f"{name}: {_shown(name, value)}" for (name, _), value in values),
+        *(
+            f"{c.metric}: {_shown(c.metric, trial.metrics[c.metric])}"
+            for c in study.constraints
+            if c.metric in trial.metrics and all(c.metric != name for name, _ in study.objectives)
+        ),
         *(f"{name} measured: {_shown(name, value)}" for name, value in trial.measured.items()),
         *(f"{name}: {_setting(value)}" for name, value in list(trial.parameters.items())[:14]),
     )

@@ -117,8 +117,12 @@ def test_transform_shows_its_report(folder: Path) -> None:
         "ideal 8, predicted 8, measured 8",
         f"{100 * report['accuracy']['float_accuracy']:.2f} %",
         "build/small",
+        "runs/small/report.html",
     ):
         assert text in shown
+    page = Path("runs/small/report.html").read_text()
+    assert "RTL equal to the integer reference: 228 outputs in 2 simulations" in page
+    assert f"{100 * report['accuracy']['integer_accuracy']:.2f} %" in page
 
 
 def test_trained_weights_are_kept(capsys: pytest.CaptureFixture[str]) -> None:
