@@ -20,6 +20,7 @@ __all__ = [
     "PassArguments",
     "accepts",
     "analysis_pass",
+    "precedes_training",
     "transform_pass",
 ]
 
@@ -40,20 +41,27 @@ class NoArguments(PassArguments):
 
 A = TypeVar("A", bound=BaseModel)
 _Body = Callable[[MaseGraph, A], MaseGraph]
+_Before = Callable[[A], bool]
 
 
 def analysis_pass(
     name: str, arguments: type[A], requires: tuple[str, ...] = ()
 ) -> Callable[[_Body[A]], Pass]:
     """Makes a pass that adds metadata in place and leaves the fx graph as it is."""
-    return functools.partial(_make, name, arguments, requires, False)
+    return functools.partial(_make, name, arguments, requires, False, None)
 
 
 def transform_pass(
-    name: str, arguments: type[A], requires: tuple[str, ...] = ()
+    name: str,
+    arguments: type[A],
+    requires: tuple[str, ...] = (),
+    before_training: _Before[A] | None = None,
 ) -> Callable[[_Body[A]], Pass]:
-    """Makes a pass that works on a copy: the caller's graph is never changed."""
-    return functools.partial(_make, name, arguments, requires, True)
+    """Makes a pass that works on a copy: the caller's graph is never changed.
+
+    `before_training` says for which arguments the pass makes the network that is to be trained.
+    """
+    return functools.partial(_make, name, arguments, requires, True, before_training)
 
 
 def accepts(run: Pass, argument: str) -> bool:
@@ -61,8 +69,23 @@ def accepts(run: Pass, argument: str) -> bool:
     return argument in getattr(run, "argument_names", ())
 
 
+def precedes_training(run: Pass, pass_args: Mapping[str, Any]) -> bool:
+    """Returns whether the pass, with these arguments, is for the network before its training."""
+    found: bool = getattr(run, "before_training", _never)(pass_args)
+    return found
+
+
+def _never(pass_args: Mapping[str, Any]) -> bool:
+    return False
+
+
 def _make(
-    name: str, arguments: type[A], requires: tuple[str, ...], copies: bool, body: _Body[A]
+    name: str,
+    arguments: type[A],
+    requires: tuple[str, ...],
+    copies: bool,
+    before_training: _Before[A] | None,
+    body: _Body[A],
 ) -> Pass:
     @functools.wraps(body)
     def run(graph: MaseGraph, pass_args: Mapping[str, Any] | None = None) -> MaseGraph:
@@ -89,6 +112,12 @@ def _make(
 
     run.__annotations__["pass_args"] = Mapping[str, Any] | None
     vars(run)["argument_names"] = frozenset(arguments.model_fields)
+    if before_training is not None:
+
+        def before(pass_args: Mapping[str, Any]) -> bool:
+            return before_training(parse_section(arguments, pass_args, f"pass '{name}'"))
+
+        vars(run)["before_training"] = before
     return run
 
 
