@@ -6,7 +6,11 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from chop.config.search import SearchConfig
+
 __all__ = [
+    "CompressConfig",
+    "CompressStage",
     "Config",
     "DatasetConfig",
     "ModelConfig",
@@ -91,6 +95,54 @@ class TrainConfig(_Section):
         return self
 
 
+class CompressStage(_Section):
+    """One step of a compression: what happens to the weights, and the training around it.
+
+    Attributes:
+        kind: "prune" removes weights, "surgery" lets them come back, "share" gives them few values.
+        arguments: those of the pass "prune" (prune, surgery) or "share_weights" (share).
+        rounds: how often the masks change in the training, evenly from `begin` to `end`, shares of
+            it; `schedule` says how sparse it is after a share of the rounds.
+        margin: of a surgery: a weight returns above (1 + margin) times what it went below.
+        train: the training; without it weights are removed or shared at once.
+    """
+
+    kind: Literal["prune", "surgery", "share"]
+    arguments: dict[str, object] = {}
+    rounds: Count = 1
+    begin: Annotated[float, Field(ge=0, le=1)] = 0.0
+    end: Annotated[float, Field(ge=0, le=1)] = 0.5
+    schedule: Literal["cubic", "linear", "constant"] = "cubic"
+    margin: Annotated[float, Field(ge=0)] = 0.1
+    train: TrainConfig | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> CompressStage:
+        if self.train is None and self.kind == "surgery":
+            raise ValueError("must have a table train: a surgery happens in a training")
+        if self.train is not None and self.train.validation_fraction:
+            raise ValueError(
+                "must have train.validation_fraction 0, for the last weights are kept, "
+                f"got {self.train.validation_fraction}"
+            )
+        if self.begin > self.end:
+            raise ValueError(f"must have begin <= end, got {self.begin} and {self.end}")
+        if self.train is None and self.rounds > 1:
+            raise ValueError(f"must have a table train for rounds = {self.rounds}")
+        return self
+
+
+class CompressConfig(_Section):
+    """The stages of `chop compress`, one after the other, and how their result is coded.
+
+    `position_bits` are those of a distance between weights; without it every tensor gets those that
+    suit it.
+    """
+
+    stages: list[CompressStage] = []
+    position_bits: Annotated[int, Field(ge=0, le=8)] | None = None
+
+
 class PassCall(_Section):
     """One pass of the list; its arguments are parsed by the pass itself."""
 
@@ -117,7 +169,9 @@ class SynthesizeConfig(_Section):
 class Config(_Section):
     """A whole job. `passes` is None when the compiler's default road is meant.
 
-    `qat` trains the network once more after the last pass that quantises it.
+    `retrain` trains the network before the first pass that quantises it, after those that reshape
+    or prune it; `qat` trains it after the last pass that quantises it. `search` is read by
+    `chop search` alone. `compress` makes the weights sparse and shared before all passes.
     """
 
     name: Name = "design"
@@ -125,11 +179,14 @@ class Config(_Section):
     model: ModelConfig | None = None
     dataset: DatasetConfig | None = None
     train: TrainConfig | None = None
+    retrain: TrainConfig | None = None
     qat: TrainConfig | None = None
     passes: tuple[PassCall, ...] | None = None
     hardware: dict[str, object] = {}
     simulate: SimulateConfig = SimulateConfig()
     synthesize: SynthesizeConfig | None = None
+    search: SearchConfig | None = None
+    compress: CompressConfig | None = None
 
     def compiler_config(self) -> dict[str, object]:
         """Returns the part that `chop.compile` reads: name, passes and hardware."""

@@ -33,13 +33,25 @@ if TYPE_CHECKING:
     from chop.sim.simulate import Mismatch
     from chop.synth.synthesize import SynthesisReport
 
-__all__ = ["DEFAULT_PASSES", "Accelerator", "FineTune", "Simulation", "compile", "compile_trained"]
+__all__ = [
+    "DEFAULT_PASSES",
+    "QUANTISING",
+    "Accelerator",
+    "FineTune",
+    "Simulation",
+    "compile",
+    "compile_trained",
+    "emit_graph",
+    "open_graph",
+    "road_of",
+    "run_road",
+]
 
 Inputs = torch.Tensor | Sequence[torch.Tensor]
 
 GRAPH_FILE = "graph.pt"
 FineTune = Callable[[MaseGraph], MaseGraph]
-_QUANTIZING = ("quantize", "float_to_fake")
+QUANTISING = ("quantize", "float_to_fake")
 _EMIT_PASSES = ("emit_verilog_top", "emit_internal_rtl", "emit_bram", "emit_verilog_tb")
 # What is run without [passes]: 8-bit fixed point, fractions chosen from the calibration data.
 DEFAULT_PASSES: tuple[tuple[str, Mapping[str, Any]], ...] = (
@@ -238,33 +250,69 @@ def compile_trained(
     calibration_inputs: Inputs | None,
     out_dir: Path | None,
     fine_tune: FineTune | None,
+    retrain: FineTune | None = None,
 ) -> Accelerator:
     """`compile`, with a training of the quantised graph right after the last quantising pass.
 
-    Raises ConfigError when there is something to fine-tune but no pass quantises.
+    `retrain` trains the float graph right before the first one (after the last pass where none
+    quantises). Raises ConfigError when there is something to fine-tune but no pass quantises.
     """
+    graph = open_graph(model, example_inputs)
+    graph, fake = run_road(graph, config, calibration_inputs, fine_tune, retrain)
+    graph = resolve("add_hardware_metadata")(graph, config.hardware)
+    return emit_graph(graph, config, out_dir, fake)
+
+
+def open_graph(model: nn.Module | MaseGraph, example_inputs: Inputs) -> MaseGraph:
+    """Returns the captured model with common and software metadata: where every road begins."""
     tensors = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
     graph = model.copy() if isinstance(model, MaseGraph) else MaseGraph(model, tensors)
     examples = _named(graph, example_inputs)
     graph = resolve("init_metadata")(graph)
     graph = resolve("add_common_metadata")(graph, {"dummy_in": examples})
-    graph = resolve("add_software_metadata")(graph)
-    road = [(name, given) for name, given in _passes(config) if name not in _EMIT_PASSES]
-    last = max((i for i, (name, _) in enumerate(road) if name in _QUANTIZING), default=None)
-    if fine_tune is not None and last is None:
+    return resolve("add_software_metadata")(graph)
+
+
+def run_road(
+    graph: MaseGraph,
+    config: Config,
+    calibration_inputs: Inputs | None,
+    fine_tune: FineTune | None = None,
+    retrain: FineTune | None = None,
+    passes: slice = slice(None),
+) -> tuple[MaseGraph, MaseGraph | None]:
+    """Returns the graph after the configuration's passes, and as it was before fake_to_true.
+
+    Trains where `compile_trained` says it. `passes` runs a part of the list only. The second result
+    is None where there is no fake_to_true. Raises ConfigError as `compile_trained`.
+    """
+    road = road_of(config)
+    quantising = [i for i, (name, _) in enumerate(road) if name in QUANTISING]
+    if fine_tune is not None and not quantising:
         raise ConfigError(
             "the table [qat] trains a quantised network, and no pass quantises; "
-            f"add one of {', '.join(_QUANTIZING)}"
+            f"add one of {', '.join(QUANTISING)}"
         )
     fake = None
-    for i, (name, given) in enumerate(road):
+    first, last = (quantising[0], quantising[-1]) if quantising else (len(road), -1)
+    numbers = range(len(road))[passes]
+    for i in numbers:
+        if retrain is not None and i == first:
+            graph = retrain(graph)
+        name, given = road[i]
         fake = graph if name == "fake_to_true" and fake is None else fake
         arguments = _completed(name, given, graph, config, calibration_inputs)
         graph = resolve(name)(graph, arguments)
         if fine_tune is not None and i == last:
             graph = fine_tune(graph)
-    graph = resolve("add_hardware_metadata")(graph, config.hardware)
-    return _emit(graph, config, out_dir, fake)
+    if retrain is not None and first == numbers.stop == len(road):
+        graph = retrain(graph)
+    return graph, fake
+
+
+def road_of(config: Config) -> tuple[tuple[str, Mapping[str, Any]], ...]:
+    """Returns the passes and their arguments, those that emit left out."""
+    return tuple((name, given) for name, given in _passes(config) if name not in _EMIT_PASSES)
 
 
 def _passes(config: Config) -> tuple[tuple[str, Mapping[str, Any]], ...]:
@@ -290,7 +338,7 @@ def _completed(
     return {**wanted, **arguments}
 
 
-def _emit(
+def emit_graph(
     graph: MaseGraph, config: Config, out_dir: Path | None, fake: MaseGraph | None
 ) -> Accelerator:
     scratch = None

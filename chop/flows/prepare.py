@@ -12,9 +12,11 @@ from chop.flows.places import run_directory
 from chop.flows.progress import Progress
 from chop.flows.weights import (
     QAT,
+    RETRAIN,
     Metrics,
     read_metrics,
     restore_weights,
+    retrain,
     train_job,
     train_quantised,
 )
@@ -36,7 +38,7 @@ def prepare_job(config: Config, progress: Progress) -> Job:
     if config.train is None or restore_weights(job):
         return job
     with tempfile.TemporaryDirectory() as scratch:
-        _compile(job, Path(scratch) / config.name, progress, None)
+        _compile(job, Path(scratch) / config.name, progress)
     train_job(job, progress)
     return job
 
@@ -44,37 +46,50 @@ def prepare_job(config: Config, progress: Progress) -> Job:
 def train_design(
     config: Config, progress: Progress, resume: bool
 ) -> tuple[tuple[Path, Metrics], ...]:
-    """Trains, then trains the quantised network where the configuration says [qat].
+    """Trains, then trains the graph where the configuration says [retrain] and [qat].
 
     Returns the folder and the metrics of each. With `resume`, what is finished is kept and the
     first training that is not goes on. Raises ConfigError as `train_job`.
     """
     job = load_job(config, progress)
     directory = run_directory(config.name)
-    finished = resume and config.qat is not None and restore_weights(job)
-    stages = [
-        (directory, read_metrics(directory) if finished else train_job(job, progress, resume))
-    ]
-    if config.qat is not None:
+    tables = {RETRAIN: config.retrain, QAT: config.qat}
+    later = [stage for stage, table in tables.items() if table is not None]
+    finished = resume and bool(later) and restore_weights(job)
+    stages = []
+    if config.train is not None or config.retrain is None:
+        metrics = read_metrics(directory) if finished else train_job(job, progress, resume)
+        stages.append((directory, metrics))
+    if later:
         with tempfile.TemporaryDirectory() as scratch:
             compile_job(job, Path(scratch) / config.name, progress, resume)
-        stages.append((directory / QAT, read_metrics(directory / QAT)))
+        stages += [(directory / stage, read_metrics(directory / stage)) for stage in later]
     return tuple(stages)
 
 
 def compile_job(job: Job, directory: Path, progress: Progress, resume: bool = False) -> Accelerator:
-    """Returns the job's model compiled into `directory`; with [qat], trained once quantised."""
-    fine_tune = None
+    """Returns the job's model compiled into `directory`, trained on the way where [retrain] and
+    [qat] say so."""
+    fine_tune = before = None
     if job.config.qat is not None:
 
         def fine_tune(graph: MaseGraph) -> MaseGraph:
             return train_quantised(job, graph, progress, resume)
 
-    return _compile(job, directory, progress, fine_tune)
+    if job.config.retrain is not None:
+
+        def before(graph: MaseGraph) -> MaseGraph:
+            return retrain(job, graph, progress, resume)
+
+    return _compile(job, directory, progress, fine_tune, before)
 
 
 def _compile(
-    job: Job, directory: Path, progress: Progress, fine_tune: FineTune | None
+    job: Job,
+    directory: Path,
+    progress: Progress,
+    fine_tune: FineTune | None = None,
+    before: FineTune | None = None,
 ) -> Accelerator:
     with progress.task(f"compile {job.config.name}"):
         return compile_trained(
@@ -84,4 +99,5 @@ def _compile(
             job.calibration,
             directory,
             fine_tune,
+            before,
         )

@@ -9,7 +9,7 @@ import logging
 import math
 import os
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -27,6 +27,8 @@ from torch.nn.functional import cross_entropy
 from chop.config.schema import TrainConfig
 from chop.datasets.dataset import Dataset
 from chop.flows.progress import Advance, Progress
+from chop.nn.controllers import Controller
+from chop.nn.masks import hold_zeros, masked_parameters
 from chop.nn.quantizer import Moment
 from chop.nn.quantizers.control import (
     Driven,
@@ -37,7 +39,7 @@ from chop.nn.quantizers.control import (
     quantizers_of,
 )
 
-__all__ = ["BEST", "LAST", "Training", "rate_factor", "train_model"]
+__all__ = ["BEST", "LAST", "Training", "rate_factor", "train_model", "validation_indices"]
 
 LAST = "last.ckpt"
 BEST = "best.ckpt"
@@ -70,13 +72,17 @@ def train_model(
     directory: Path,
     resume: bool,
     progress: Progress,
+    controllers: Sequence[Controller] = (),
+    after_epoch: Callable[[int], None] | None = None,
 ) -> Training:
     """Trains `model`, float or quantised, in place and leaves it in evaluation mode.
 
-    Drives the controllers of its quantisers. Writes LAST after every epoch (and in between, where
+    Drives the controllers of its quantisers, and `controllers` before these; pruned weights stay
+    zero. Writes LAST after every epoch (and in between, where
     the configuration asks for it), BEST where there is validation data, and TensorBoard logs into
     `directory`. With `resume`, continues from LAST when there is one, to the very bits of a
-    training that was never interrupted.
+    training that was never interrupted. `after_epoch` is called with the number of every epoch that
+    ended, from 0; what it raises ends the training.
     """
     data = _Data(dataset, config.validation_fraction, batch_size, seed)
     module = _Classifier(model, config, seed)
@@ -98,7 +104,10 @@ def train_model(
             devices=1,
             max_epochs=config.epochs,
             logger=TensorBoardLogger(str(directory), name="", version=""),
-            callbacks=_callbacks(model, config, seed, directory, advance),
+            callbacks=[
+                *([] if after_epoch is None else [_AfterEpoch(after_epoch)]),
+                *_callbacks(model, config, seed, directory, advance, controllers),
+            ],
             gradient_clip_val=config.gradient_clip or None,
             enable_progress_bar=False,
             enable_model_summary=False,
@@ -109,14 +118,22 @@ def train_model(
         trainer.fit(module, datamodule=data, ckpt_path=str(last) if resumed else None)
     kept = BEST if config.validation_fraction else LAST
     module.load_state_dict(torch.load(directory / kept, weights_only=True)["state_dict"])
+    for controller in controllers:
+        controller.finish()
     model.eval()
     return Training(trainer.current_epoch, kept)
 
 
 def _callbacks(
-    model: nn.Module, config: TrainConfig, seed: int, directory: Path, advance: Advance
+    model: nn.Module,
+    config: TrainConfig,
+    seed: int,
+    directory: Path,
+    advance: Advance,
+    controllers: Sequence[Controller],
 ) -> list[Callback]:
-    callbacks: list[Callback] = [_Controllers(model, config, seed), _EpochBar(advance)]
+    driver = _Controllers(model, config, seed, controllers)
+    callbacks: list[Callback] = [driver, _EpochBar(advance)]
     if config.patience:
         callbacks.append(EarlyStopping("val_loss", patience=config.patience))
     # Lightning calls checkpoints last, so that they hold what the others have come to.
@@ -124,19 +141,28 @@ def _callbacks(
 
 
 class _Controllers(Callback):
-    """Drives the quantisers of a model."""
+    """Drives the quantisers of a model, its masks, and what else changes its weights."""
 
-    def __init__(self, model: nn.Module, config: TrainConfig, seed: int) -> None:
+    def __init__(
+        self,
+        model: nn.Module,
+        config: TrainConfig,
+        seed: int,
+        controllers: Sequence[Controller],
+    ) -> None:
         self._model = model
+        self._controllers = controllers
         self._epochs = config.epochs
         self._seed = seed
         self._driven: list[Driven] = []
+        self._masked: list[nn.Module] = []
 
     def on_train_start(
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         number_depths(self._model)
         self._driven = quantizers_of(self._model)
+        self._masked = list(dict.fromkeys(module for module, _ in masked_parameters(self._model)))
 
     def on_train_batch_start(
         self,
@@ -147,8 +173,22 @@ class _Controllers(Callback):
     ) -> None:
         steps = self._epochs * int(trainer.num_training_batches)
         moment = Moment(trainer.current_epoch, self._epochs, trainer.global_step, steps, self._seed)
+        with torch.no_grad():
+            for controller in self._controllers:
+                controller.before_step(moment)
         before_step(self._driven, moment)
 
+    @torch.no_grad()
+    def on_before_optimizer_step(
+        self,
+        trainer: lightning.Trainer,
+        pl_module: lightning.LightningModule,
+        optimizer: torch.optim.Optimizer,
+    ) -> None:
+        for controller in self._controllers:
+            controller.before_update()
+
+    @torch.no_grad()
     def on_train_batch_end(
         self,
         trainer: lightning.Trainer,
@@ -157,6 +197,10 @@ class _Controllers(Callback):
         batch: object,
         batch_idx: int,
     ) -> None:
+        for controller in self._controllers:
+            controller.after_step()
+        for module in self._masked:
+            hold_zeros(module)
         after_step(self._driven)
 
 
@@ -220,6 +264,16 @@ class _EpochBar(Callback):
         self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
     ) -> None:
         self._advance(1)
+
+
+class _AfterEpoch(Callback):
+    def __init__(self, call: Callable[[int], None]) -> None:
+        self._call = call
+
+    def on_train_epoch_end(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule
+    ) -> None:
+        self._call(trainer.current_epoch)
 
 
 class _Classifier(lightning.LightningModule):
@@ -286,6 +340,12 @@ def rate_factor(config: TrainConfig, epoch: int) -> float:
     return (1 + math.cos(math.pi * (epoch - warmup) / max(config.epochs - warmup, 1))) / 2
 
 
+def validation_indices(count: int, fraction: float, seed: int) -> torch.Tensor:
+    """Returns which of `count` training samples are held out for validation."""
+    order = torch.randperm(count, generator=torch.Generator().manual_seed(seed))
+    return order[: round(count * fraction)]
+
+
 class _Data(lightning.LightningDataModule):
     """The train split in memory; the order of an epoch depends on (seed, epoch) alone."""
 
@@ -294,11 +354,11 @@ class _Data(lightning.LightningDataModule):
     ) -> None:
         super().__init__()
         x, y = torch.from_numpy(dataset.x_train), torch.from_numpy(dataset.y_train)
-        order = torch.randperm(len(x), generator=torch.Generator().manual_seed(seed))
-        held_out = round(len(x) * validation_fraction)
-        kept = order[held_out:].sort().values
+        held_out = validation_indices(len(x), validation_fraction, seed)
+        kept = torch.ones(len(x), dtype=torch.bool)
+        kept[held_out] = False
         self._train = (x[kept], y[kept])
-        self._validation = (x[order[:held_out]], y[order[:held_out]])
+        self._validation = (x[held_out], y[held_out])
         self._batch_size = batch_size
         self._seed = seed
 

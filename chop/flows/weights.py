@@ -19,14 +19,25 @@ from chop.flows.job import Job, accuracy
 from chop.flows.places import run_directory
 from chop.flows.progress import Progress
 from chop.ir.graph import MaseGraph
+from chop.nn.controllers import Controller
 from chop.passes.registry import resolve
 
-__all__ = ["QAT", "Metrics", "read_metrics", "restore_weights", "train_job", "train_quantised"]
+__all__ = [
+    "QAT",
+    "RETRAIN",
+    "Metrics",
+    "read_metrics",
+    "restore_weights",
+    "retrain",
+    "train_job",
+    "train_quantised",
+    "train_stage",
+]
 
 _METRICS = "metrics.json"
 _KEY = "key.json"
-# The folder, inside that of the job, of the training of the quantised network.
-QAT = "qat"
+# The folders, inside that of the job, of the trainings of its graph: tables of the configuration.
+QAT, RETRAIN = "qat", "retrain"
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,15 +82,56 @@ def train_quantised(
     Trains into runs/<name>/qat, or takes them from there where the same network was trained with
     the same configuration before. With `resume`, an unfinished training goes on.
     """
-    config = job.config
-    directory = run_directory(config.name) / QAT
-    key = _training_key(config, ("model", "dataset", "train", "qat", "passes", "seed"))
+    return _train_graph(job, graph, QAT, job.config.qat, progress, resume)
+
+
+def retrain(job: Job, graph: MaseGraph, progress: Progress, resume: bool = False) -> MaseGraph:
+    """Returns the float graph with the weights of the table [retrain]; as `train_quantised`."""
+    return _train_graph(job, graph, RETRAIN, job.config.retrain, progress, resume)
+
+
+def _train_graph(
+    job: Job,
+    graph: MaseGraph,
+    stage: str,
+    train: TrainConfig | None,
+    progress: Progress,
+    resume: bool,
+) -> MaseGraph:
+    directory = run_directory(job.config.name) / stage
+    key = _training_key(job.config, ("model", "dataset", "train", stage, "passes", "seed"))
     key["start"] = _digest(graph.model)
     if not _restore(graph.model, directory, key):
         unfinished = resume and _read_key(directory) == key
-        _train(job, graph.model, config.qat, directory, key, progress, unfinished)
+        _train(job, graph.model, train, directory, key, progress, unfinished)
     graph.model.eval()
     return resolve("refresh_metadata")(graph)
+
+
+def train_stage(
+    job: Job,
+    model: nn.Module,
+    stage: str,
+    train: TrainConfig,
+    settings: Mapping[str, object],
+    progress: Progress,
+    resume: bool,
+    controllers: Sequence[Controller],
+) -> Metrics:
+    """Trains a model under controllers into runs/<name>/<stage>, or takes its weights from there.
+
+    `settings` are what they depend on beside the model's state, the data set and the seed.
+    """
+    directory = run_directory(job.config.name) / stage
+    key = _training_key(job.config, ("model", "dataset", "seed"))
+    key |= {"train": train.model_dump(mode="json"), "stage": dict(settings)}
+    key["start"] = _digest(model)
+    if _restore(model, directory, key):
+        for controller in controllers:
+            controller.finish()
+        return read_metrics(directory)
+    unfinished = resume and _read_key(directory) == key
+    return _train(job, model, train, directory, key, progress, unfinished, controllers)
 
 
 def _train(
@@ -90,6 +142,7 @@ def _train(
     key: Mapping[str, object],
     progress: Progress,
     resume: bool,
+    controllers: Sequence[Controller] = (),
 ) -> Metrics:
     # Lightning takes seconds to import, and a job with trained weights has no use for it.
     from chop.flows.train import train_model
@@ -112,6 +165,7 @@ def _train(
         directory=directory,
         resume=resume,
         progress=progress,
+        controllers=controllers,
     )
     metrics = Metrics(
         checkpoint=training.checkpoint,
@@ -190,7 +244,7 @@ def _write_json(path: Path, values: Mapping[str, object]) -> None:
 def _training_key(config: Config, parts: Sequence[str]) -> dict[str, object]:
     """Everything that the trained weights depend on."""
     key = config.model_dump(mode="json", include=set(parts))
-    for training in (key.get("train"), key.get("qat")):
+    for training in (key.get("train"), key.get(QAT), key.get(RETRAIN)):
         if training is not None:
             del training["checkpoint_every_steps"]
     if key["dataset"] is not None:
