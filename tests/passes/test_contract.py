@@ -38,6 +38,10 @@ CALLS: dict[str, tuple[Arguments, bool]] = {
     "report_numbers": (lambda place: {"file": place / "numbers.json"}, True),
     "profile_statistics": (lambda _: {"data": {"x": batch(40, 6)}}, True),
     "plot_graph": (lambda place: {"file": place / "plot.svg"}, True),
+    "channel_multiplier": (
+        lambda _: {"by": "name", "fc1": {"config": {"channel_multiplier": 1.5}}},
+        False,
+    ),
     "fold_batch_norm": (lambda _: {}, False),
     "equalize": (lambda _: {}, False),
     "quantize": (lambda _: {"default": {"config": EIGHT_BITS}}, False),
@@ -54,6 +58,8 @@ CALLS: dict[str, tuple[Arguments, bool]] = {
     "emit_bram": (lambda place: {"project_dir": place / "design"}, True),
     "emit_verilog_tb": (lambda place: {"project_dir": place / "design"}, True),
 }
+# Those whose other keys are entries.
+ENTRIES = ("channel_multiplier", "quantize")
 ANALYSIS = tuple(name for name, target in PASSES.items() if "_analysis_pass" in target)
 
 
@@ -153,7 +159,7 @@ def test_an_analysis_leaves_the_fx_graph_as_it_was(name: str, tmp_path: Path) ->
     assert all(torch.equal(after[k], v) for k, v in parameters.items())
 
 
-@pytest.mark.parametrize("name", [name for name in PASSES if name != "quantize"])
+@pytest.mark.parametrize("name", [name for name in PASSES if name not in ENTRIES])
 def test_an_unknown_argument_is_refused(name: str) -> None:
     with pytest.raises(ConfigError) as caught:
         resolve(name)(chain(), {"flavour": 1})
@@ -184,6 +190,7 @@ def test_a_model_must_be_wrapped() -> None:
 
 
 NEEDS = {
+    "channel_multiplier": "add_common_metadata",
     "init_metadata": None,
     "add_common_metadata": "init_metadata",
     "add_software_metadata": "add_common_metadata",

@@ -22,7 +22,8 @@ from chop.passes.selection import Selector, check_leaves, parse_selector
 
 __all__ = ["channel_multiplier_transform_pass"]
 
-_WHO = "pass 'channel_multiplier'"
+_NAME = "channel_multiplier"
+_WHO = f"pass '{_NAME}'"
 _LEAVES = {"type": "type", "name": "name", "regex_name": "regex"}
 
 
@@ -85,12 +86,40 @@ class _Row:
     multiplier: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Widths:
+    """The numbers of channels that factors are of, by the name of a layer's node.
+
+    `units` counts tied channels of a layer once.
+    """
+
+    before: Mapping[str, int]
+    units: Mapping[str, int]
+
+    @staticmethod
+    def of(graph: MaseGraph, channels: Channels) -> _Widths:
+        """Returns the widths of now, or those before the pass ran first."""
+        made = channels.made
+        before = {name: len(labels) for name, labels in made.items()}
+        before |= {row["node"]: row["before"] for row in graph.info.get(_NAME, ())}
+        units = {n: len(_distinct(made[n])) * before[n] // len(made[n]) for n in made}
+        return _Widths(before, units)
+
+    def of_labels(self, channels: Channels, labels: set[int]) -> int:
+        """Returns how many there were of channels that some layers make."""
+        made = {frozenset(_distinct(found)): name for name, found in channels.made.items()}
+        counts = (
+            len(labels & mine) * self.units[name] / len(mine) for mine, name in made.items() if mine
+        )
+        return round(sum(counts))
+
+
 def _before_training(arguments: ChannelMultiplierArguments) -> bool:
     return arguments.weights == "fresh"
 
 
 @transform_pass(
-    "channel_multiplier",
+    _NAME,
     ChannelMultiplierArguments,
     ("add_common_metadata",),
     before_training=_before_training,
@@ -102,10 +131,10 @@ def channel_multiplier_transform_pass(
 
     Norms, activations, the inputs of the layers that read them, and layers whose channels are tied
     to theirs (residual partners, depthwise convolutions) follow by themselves. Sizes are rounded
-    to the nearest, halves up, at least 1; groups stay whole. Where a factor is below 1 the first
-    channels stay. Layers that make the network's results keep their size: an entry by type or
-    regex passes them over, one by name is refused. `info["channel_multiplier"]` has a row per layer
-    that changed.
+    to the nearest, halves up, at least 1; groups stay whole. Where channels go, the first ones
+    stay. Factors are of the widths before the pass ran first, so that it may run again. Layers
+    that make the network's results keep their size: an entry by type or regex passes them over,
+    one by name is refused. `info["channel_multiplier"]` has a row per layer that changed.
 
     Raises ConfigError for an unknown key or layer, layers that are tied and differ, a layer whose
     channels are fixed, and a `name` that does not fit the layers before.
@@ -125,15 +154,15 @@ def channel_multiplier_transform_pass(
             chosen[node.name] = next(found, default)
         elif arguments.by == "name":
             _refuse_others(graph, node, entries)
-    copies, factors = _copies(channels, chosen, arguments.by == "name")
-    _check_inputs(graph, channels, chosen, copies)
-    before = {name: len(labels) for name, labels in channels.made.items()}
+    widths = _Widths.of(graph, channels)
+    copies, factors = _copies(channels, widths, chosen, arguments.by == "name")
+    _check_inputs(graph, channels, widths, chosen, copies)
     resize_channels(graph, channels, copies, arguments.weights, arguments.seed)
     after = {name: len(labels) for name, labels in read_channels(graph).made.items()}
-    graph.info["channel_multiplier"] = [
-        asdict(_Row(name, before[name], after[name], factors.get(name)))
-        for name in before
-        if name in factors or before[name] != after[name]
+    graph.info[_NAME] = [
+        asdict(_Row(name, before, after[name], factors.get(name)))
+        for name, before in widths.before.items()
+        if name in factors or before != after[name]
     ]
     return graph
 
@@ -180,7 +209,7 @@ def _distinct(labels: Ints) -> list[int]:
 
 
 def _copies(
-    channels: Channels, chosen: Mapping[str, LayerConfig], strict: bool
+    channels: Channels, widths: _Widths, chosen: Mapping[str, LayerConfig], strict: bool
 ) -> tuple[dict[int, int], dict[str, float]]:
     """Returns how many copies of each channel there are to be, and each layer's own factor."""
     copies: dict[int, int] = {}
@@ -197,7 +226,7 @@ def _copies(
             )
         factors[name] = factor
         distinct = _distinct(channels.made[name])
-        wanted = _scaled(len(distinct), factor)
+        wanted = _scaled(widths.units[name], factor)
         for place, label in enumerate(distinct):
             count = wanted // len(distinct) + (place < wanted % len(distinct))
             if copies.setdefault(label, count) != count:
@@ -213,6 +242,7 @@ def _copies(
 def _check_inputs(
     graph: MaseGraph,
     channels: Channels,
+    widths: _Widths,
     chosen: Mapping[str, LayerConfig],
     copies: Mapping[int, int],
 ) -> None:
@@ -223,15 +253,16 @@ def _check_inputs(
             continue
         (source,) = data_inputs(node)
         labels = {label for axis in channels.axes[source] for label in _distinct(axis)}
-        wanted = _scaled(len(labels), config.into) if labels else 1
+        before = widths.of_labels(channels, labels)
+        wanted = _scaled(before, config.into) if labels else 1
         given = sum(copies.get(label, 1) for label in labels) if labels else 1
         if wanted == given and (labels or config.into == 1):
             continue
         makers = [n for n, made in channels.made.items() if labels & set(made.tolist())]
-        before = " and ".join(f"'{n}'" for n in makers) or "the network's input"
-        factor = given / len(labels) if labels else 1.0
+        sources = " and ".join(f"'{n}'" for n in makers) or "the network's input"
+        factor = given / before if labels else 1.0
         raise ConfigError(
             f"{_WHO}: node '{node.name}' has name = '{config.name}', which means inputs times "
-            f"{config.into:g}, but {before} before it gives times {factor:g}; make the two agree, "
+            f"{config.into:g}, but {sources} before it gives times {factor:g}; make the two agree, "
             "or leave 'name' out: inputs follow by themselves"
         )
