@@ -35,7 +35,6 @@ from chop.ops.annotate import Annotator, data_inputs, module_of
 from chop.ops.channels import Axes, Resize, Ties, zeros
 from chop.ops.moving import Move, Pick, moved
 from chop.ops.registry import operator
-from chop.passes.graph.transforms.refresh import refresh_metadata
 
 __all__ = ["Channels", "Weights", "read_channels", "resize_channels", "select_channels"]
 
@@ -191,6 +190,9 @@ def resize_channels(
     A channel without an entry stays. New weights are drawn from `seed` by the layers' own
     reset_parameters. Raises UnsupportedOpError for a node that cannot follow.
     """
+    # Here, because the passes in that package import this file.
+    from chop.passes.graph.transforms.refresh import refresh_metadata
+
     places = {
         node: tuple(_places(labels, copies) for labels in axes)
         for node, axes in channels.axes.items()

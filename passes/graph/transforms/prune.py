@@ -61,7 +61,8 @@ def prune_transform_pass(graph: MaseGraph, arguments: PruneArguments) -> MaseGra
     of the network, with all that made or read them; tied ones (residual partners) go together, by
     the mean of their scores, and every layer keeps one. An activation's smallest elements become
     zero by a hardshrink before the layer, its threshold from the calibration data.
-    `info["prune"]` has a row per layer with weights, the zeros in its input among them.
+    `info["prune"]` has a row per layer with weights, the zeros in its input among them;
+    `info["prune_channels"]` which outputs every layer keeps that lost some.
 
     Raises ConfigError for an unknown key, layer or method, and where the channels of a layer that
     was named cannot change.
@@ -72,7 +73,7 @@ def prune_transform_pass(graph: MaseGraph, arguments: PruneArguments) -> MaseGra
     thresholds = _thresholds(layers, values)
     for group in pruned_groups(layers):
         group.prune(1.0, arguments.seed)
-    _drop_channels(graph, layers, arguments)
+    graph.info["prune_channels"] = _drop_channels(graph, layers, arguments)
     # The graph may have new layers by now: read them again.
     layers = layers_to_prune(graph, arguments, _WHO)
     graph.info["prune"] = [asdict(_row(p, before[p.node.name], values, thresholds)) for p in layers]
@@ -161,10 +162,10 @@ class _Ranking:
 
 def _drop_channels(
     graph: MaseGraph, layers: Sequence[PrunedLayer], arguments: PruneArguments
-) -> None:
+) -> dict[str, list[int]]:
     structured = [p for p in layers if p.weight.is_structured and p.weight.prunes]
     if not structured:
-        return
+        return {}
     # Functions may have become layers.
     refresh_metadata(graph)
     channels = read_channels(graph)
@@ -191,6 +192,11 @@ def _drop_channels(
         if set(made.tolist()) <= gone:
             gone.discard(max(made.tolist(), key=lambda label: _most(rankings, label)))
     resize_channels(graph, channels, dict.fromkeys(gone, 0))
+    kept = {
+        name: [i for i, label in enumerate(labels.tolist()) if label not in gone]
+        for name, labels in channels.made.items()
+    }
+    return {name: own for name, own in kept.items() if len(own) < len(channels.made[name])}
 
 
 def _ranking(rankings: list[_Ranking], settings: WeightPruning, labels: set[int]) -> _Ranking:
