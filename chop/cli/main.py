@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import typer
 
 from chop.cli import jobs, listing, reporting
+from chop.cli.search import search
 from chop.errors import ChopError
 
 __all__ = ["main", "run"]
@@ -33,6 +34,7 @@ for command in (
     jobs.emit,
     jobs.simulate,
     jobs.synthesize,
+    search,
     reporting.report,
     listing.list_names,
     listing.doctor,

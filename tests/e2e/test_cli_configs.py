@@ -35,6 +35,9 @@ QUICK = {
         *("train.epochs=1", "simulate.samples=2"),
         *("model.arguments.widths=[4, 8, 16]", "hardware.target_initiation_interval=9216"),
     ),
+    "search_digits": ("train.epochs=2", "simulate.samples=30"),
+    "search_letter": ("train.epochs=1", "simulate.samples=8"),
+    "search_mnist": ("train.epochs=1", "simulate.samples=8"),
     "vgg_small": (
         *("train.epochs=1", "simulate.samples=2"),
         *("model.arguments.channels=[8, 16, 16]", "hardware.target_initiation_interval=9216"),
@@ -49,10 +52,10 @@ def transform(
     """Runs `chop transform` in an empty folder, on data made here where it would be downloaded."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("CHOP_DATA_DIR", str(tmp_path))
-    shapes = {"jsc": (16,), "mnist": (28, 28), "cifar10_subset": (32, 32, 3)}
+    shapes = {"jsc": (16,), "letter": (16,), "mnist": (28, 28), "cifar10_subset": (32, 32, 3)}
     for name, shape in shapes.items():
         rng = np.random.default_rng(0)
-        classes = 5 if name == "jsc" else 10
+        classes = {"jsc": 5, "letter": 26}.get(name, 10)
         labels = rng.integers(0, classes, 600)
         values = rng.normal(size=(classes, *shape))[labels] + rng.normal(size=(600, *shape))
         pixels = np.clip(values * 40 + 128, 0, 255).astype(np.uint8)
