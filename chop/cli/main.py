@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 import typer
 
-from chop.cli import jobs, listing, reporting
+from chop.cli import compressing, jobs, listing, reporting
 from chop.cli.search import search
 from chop.errors import ChopError
 
@@ -35,6 +35,8 @@ for command in (
     jobs.simulate,
     jobs.synthesize,
     search,
+    compressing.compress,
+    compressing.decompress,
     reporting.report,
     listing.list_names,
     listing.doctor,

@@ -14,7 +14,7 @@ from torch import nn
 from chop.models.checks import check_choice, check_counts
 from chop.models.perceptron import mlp
 
-__all__ = ["lenet5", "lenet_300_100"]
+__all__ = ["lenet5", "lenet5_caffe", "lenet_300_100"]
 
 _POOLS: dict[str, Callable[[], nn.Module]] = {
     "avg": lambda: nn.AvgPool2d(2),
@@ -43,6 +43,30 @@ def lenet5(classes: int = 10, pool: str = "max", batch_norm: bool = False) -> nn
     layers["fc2"], layers["relu4"] = nn.Linear(120, 84), nn.ReLU()
     layers["fc3"] = nn.Linear(84, classes)
     return nn.Sequential(layers)
+
+
+def lenet5_caffe(classes: int = 10) -> nn.Sequential:
+    """The LeNet-5 that comes with Caffe, and that publications on compression mean.
+
+    [N, 1, 28, 28] -> [N, classes]: conv1 20@5x5, conv2 50@5x5, a 2x2 max pool behind each; then
+    800-500-classes with one ReLU between. 431,080 parameters, 2,293,000 multiply-accumulates.
+    Jia et al., "Caffe: convolutional architecture for fast feature embedding", 2014.
+    """
+    check_counts("lenet5_caffe", {"classes": classes})
+    return nn.Sequential(
+        OrderedDict(
+            (
+                ("conv1", nn.Conv2d(1, 20, 5)),
+                ("pool1", nn.MaxPool2d(2)),
+                ("conv2", nn.Conv2d(20, 50, 5)),
+                ("pool2", nn.MaxPool2d(2)),
+                ("flatten", nn.Flatten()),
+                ("fc1", nn.Linear(800, 500)),
+                ("relu1", nn.ReLU()),
+                ("fc2", nn.Linear(500, classes)),
+            )
+        )
+    )
 
 
 def lenet_300_100(classes: int = 10) -> nn.Sequential:

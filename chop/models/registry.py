@@ -12,6 +12,7 @@ MODELS = {
     "conv_autoencoder": "chop.models.autoencoders:conv_autoencoder",
     "ds_cnn": "chop.models.separable:ds_cnn",
     "lenet5": "chop.models.lenet:lenet5",
+    "lenet5_caffe": "chop.models.lenet:lenet5_caffe",
     "lenet_300_100": "chop.models.lenet:lenet_300_100",
     "mlp": "chop.models.perceptron:mlp",
     "mobilenet_v1": "chop.models.separable:mobilenet_v1",
