@@ -14,6 +14,7 @@ import torch
 from torch import fx, nn
 
 from chop.errors import CaptureError
+from chop.ir.in_place import drop_unread, read_results
 from chop.ir.parts import one_node_for_each_part
 from chop.ir.shapes import ShapeProxy, Shapes
 from chop.ir.spellings import plain_layers, rewrite_spellings
@@ -105,7 +106,8 @@ def capture(model: nn.Module, examples: Sequence[torch.Tensor] = ()) -> fx.Graph
     _name_children(graph, tracer.root)
     one_node_for_each_part(graph)
     rewrite_spellings(graph, tracer.root)
-    _drop_unread_sizes(graph)
+    read_results(graph, tracer.root)
+    drop_unread(graph, tracer.root)
     module = fx.GraphModule(tracer.root, graph, type(model).__name__)
     plain_layers(module)
     for node in graph.nodes:
@@ -119,12 +121,6 @@ def _name_children(graph: fx.Graph, root: nn.Module) -> None:
         if node.op == "call_module" and re.fullmatch(r"_\d+(_\d+)*", node.name):
             kind = type(root.get_submodule(str(node.target))).__name__.lower()
             node._rename(f"{kind}{node.name}")
-
-
-def _drop_unread_sizes(graph: fx.Graph) -> None:
-    for node in reversed(list(graph.nodes)):
-        if node.op == "call_method" and node.target == "size" and not node.users:
-            graph.erase_node(node)
 
 
 def source_line(node: fx.Node) -> str:
@@ -180,6 +176,11 @@ def _construct(text: str, message: str) -> tuple[str, str]:
         word = text.split(None, 1)[0].rstrip(":") if text else ""
         what = f"'{word}'" if word in ("if", "elif", "while", "assert") else "a truth test"
         return f"{what} on a tensor", f"the branch taken would depend on the data; {remedy}"
+    if "item assignment" in message:
+        return (
+            "an assignment to a part of a tensor",
+            "it changes the tensor in place; join the parts with torch.cat, or multiply by a mask",
+        )
     if message.startswith("'len' is not supported"):
         return "len() of a tensor", "it is not known at capture; use x.shape[i] or a fixed number"
     if "Proxy" in message:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import operator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
 from torch import fx, nn
 
-__all__ = ["ShapeProxy", "Shapes", "SizeTuple"]
+__all__ = ["PartsProxy", "ShapeProxy", "Shapes", "SizeTuple"]
 
 # Unlike most sizes in a network, so that a dimension that is the batch shows.
 _BATCH = 3
@@ -60,6 +61,40 @@ class ShapeProxy(fx.Proxy):
         return self.tracer.create_proxy("call_method", method, (self, *arguments), {})
 
 
+def _changing(name: str) -> Callable[[ShapeProxy, Any], Any]:
+    """Returns the method of x += y and its like: torch.fx would take it for x = x + y.
+
+    Numbers are not changed in place.
+    """
+    pure, changing = getattr(operator, name), getattr(operator, f"i{name}")
+
+    def method(self: ShapeProxy, other: Any) -> Any:
+        if self.tracer.shapes.is_number(self.node):  # type: ignore[attr-defined]
+            return pure(self, other)
+        return self.tracer.create_proxy("call_function", changing, (self, other), {}, name=name)
+
+    return method
+
+
+for _name in ("add", "sub", "mul", "truediv", "pow", "floordiv", "mod"):
+    setattr(ShapeProxy, f"__i{_name}__", _changing(_name))
+
+
+class PartsProxy(ShapeProxy):
+    """What a call gives that cuts a tensor into several, whose number is known."""
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter([self[i] for i in range(len(self))])
+
+    def __len__(self) -> int:
+        return len(self.tracer.shapes.value(self.node))  # type: ignore[attr-defined]
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        return super().__getitem__(index)  # type: ignore[misc]
+
+
 class Shapes:
     """The values of a traced network's nodes for some samples: what is known of their sizes.
 
@@ -99,11 +134,28 @@ class Shapes:
             self.computing = False
         if any(n in self._dependent for n in node.all_input_nodes):
             self._dependent.add(node)
+        if type(self._known[node]) in (tuple, list):
+            proxy.__class__ = PartsProxy
 
     def tensor(self, node: fx.Node) -> torch.Tensor | None:
         """Returns the value of a node if that is known and a tensor."""
         value = self._known.get(node)
         return value if isinstance(value, torch.Tensor) else None
+
+    def is_number(self, node: fx.Node) -> bool:
+        """Returns whether a node is a size, or computed from sizes only."""
+        if node in self._known:
+            return isinstance(self._known[node], int | float)
+        if node.op == "call_method" and node.target in ("size", "dim", "numel", "stride"):
+            return True
+        if node.target is getattr and node.args[1] in ("shape", "ndim"):
+            return True
+        inputs = node.all_input_nodes
+        return bool(inputs) and all(self.is_number(n) for n in inputs)
+
+    def value(self, node: fx.Node) -> Any:
+        """Returns the value of a node, None where it is not known."""
+        return self._known.get(node)
 
     def size(self, proxy: fx.Proxy) -> SizeTuple | None:
         """Returns the size of a traced tensor if it is known."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -68,31 +67,33 @@ def _computes_weights(hook: Any) -> bool:
 
 def _plain(layer: nn.Module, hooks: list[Any]) -> nn.Module:
     """Returns a copy of the layer whose weights are parameters: the present ones."""
-    if parametrize.is_parametrized(layer):
-        made = copy.deepcopy(layer)
-        modes = made.training
-        for name in list(made.parametrizations):  # type: ignore[arg-type]
-            parametrize.remove_parametrizations(made, name)
-        return made.train(modes)
-    made = copy.copy(layer)
+    # The class of a parametrised layer is its own, made for its properties: not to be changed.
+    computed = parametrize.is_parametrized(layer)
+    kind = type(layer).__mro__[1] if computed else type(layer)
+    made: nn.Module = object.__new__(kind)
+    made.__dict__.update(layer.__dict__)
     made._parameters = dict(layer._parameters)
     made._buffers = dict(layer._buffers)
+    made._modules = dict(layer._modules)
     made._forward_pre_hooks = type(layer._forward_pre_hooks)()
     mode, layer.training = layer.training, False
     try:
         with torch.no_grad():
+            for name in made._modules.pop("parametrizations") if computed else ():  # type: ignore[union-attr]
+                _set_weight(made, name, getattr(layer, name))
             for hook in hooks:
-                name = hook.name
-                weight = hook.compute_weight(layer, *_mode(hook)).detach().clone()
-                for part in [key for key in made._parameters if key.startswith(f"{name}_")]:
-                    del made._parameters[part]
-                for part in [key for key in made._buffers if key.startswith(f"{name}_")]:
-                    del made._buffers[part]
-                made.__dict__.pop(name, None)
-                made.register_parameter(name, nn.Parameter(weight))
+                _set_weight(made, hook.name, hook.compute_weight(layer, *_mode(hook)))
     finally:
         layer.training = mode
     return made
+
+
+def _set_weight(layer: nn.Module, name: str, weight: torch.Tensor) -> None:
+    for table in (layer._parameters, layer._buffers):
+        for part in [key for key in table if key.startswith(f"{name}_")]:
+            del table[part]
+    layer.__dict__.pop(name, None)
+    layer.register_parameter(name, nn.Parameter(weight.detach().clone()))
 
 
 def _mode(hook: Any) -> tuple[Any, ...]:

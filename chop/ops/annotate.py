@@ -18,6 +18,7 @@ from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding
 from chop.integer.modules import holds_integers
 from chop.ir.capture import evaluating, source_line
 from chop.ir.graph import MaseGraph
+from chop.ir.in_place import is_in_place, later_readers
 from chop.ir.meta import CommonMeta, common_of, update
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, Parameter, TensorType, channels_last
 from chop.nn.layers import QuantizedLayer
@@ -54,7 +55,7 @@ class _Recorder(fx.Interpreter):
     def fetch_args_kwargs_from_env(self, n: fx.Node) -> tuple[tuple[Any, ...], dict[str, Any]]:
         args, kwargs = super().fetch_args_kwargs_from_env(n)
         module = self.fetch_attr(str(n.target)) if n.op == "call_module" else None
-        if not _in_place(n, module):
+        if not is_in_place(n, module):
             return args, kwargs
 
         # The caller's inputs, and the values recorded, stay what they were.
@@ -117,7 +118,7 @@ class Annotator:
         module = module_of(self._graph, node)
         op = find(node, module, len(data_inputs(node)))
         call = self.call(node)
-        _refuse_aliasing(call)
+        _refuse_aliasing(call, self._graph.model)
         attributes = op.read(call)
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
@@ -329,27 +330,13 @@ def _without_hardware(tensor: str, formats: Sequence[Format | None]) -> str:
     return ""
 
 
-def _refuse_aliasing(call: Call) -> None:
+def _refuse_aliasing(call: Call, root: nn.Module) -> None:
     """An in-place operation changes what other readers of its input see."""
-    sources = data_inputs(call.node) if _in_place(call.node, call.module) else []
-    while sources:
-        if len(sources[0].users) > 1:
-            raise call.refuse(
-                f"'{call.spelling}' works in place on a tensor that is read elsewhere",
-                "use the form that returns a new tensor",
-            )
-        # A reshape may share the memory of the tensor before it.
-        maker = common_of(sources[0]).operator
-        shares = maker != "input" and (operator(maker).is_layout or operator(maker).moves_elements)
-        sources = data_inputs(sources[0]) if shares else []
-
-
-def _in_place(node: fx.Node, module: nn.Module | None) -> bool:
-    if module is not None:
-        return bool(getattr(module, "inplace", False))
-    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "")
-    method = node.op in ("call_function", "call_method") and name.endswith("_")
-    return bool(node.kwargs.get("inplace", False)) or (method and not name.endswith("__"))
+    if is_in_place(call.node, call.module) and later_readers(call.node, root):
+        raise call.refuse(
+            f"'{call.spelling}' works in place on a tensor that is read elsewhere",
+            "use the form that returns a new tensor",
+        )
 
 
 def _batch_size(graph: MaseGraph, inputs: Mapping[str, torch.Tensor]) -> int:

@@ -20,7 +20,7 @@ from chop.integer.program import Program
 from chop.integer.record import Value, record
 from chop.integer.run import run
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import Parameter, TensorType
+from chop.ir.tensor_type import Layout, Parameter, TensorType, channels_last
 from chop.nn.result import ResultLayer
 from chop.ops.channels import Axes, Resize, Ties, broadcast, zeros
 from chop.ops.timing import Flow, elastic
@@ -315,6 +315,18 @@ class Op(ABC, Generic[A]):
     def reads(self, shape: tuple[int, ...]) -> StreamOrder:
         """Returns in which order the hardware reads an input of that shape."""
         return StreamOrder.ANY
+
+    def stream_layouts(self, site: Site[A]) -> tuple[Layout, ...]:
+        """Returns the layouts in which the hardware reads its inputs.
+
+        Where one is not that of the input, a reorder buffer comes in front. The default: what
+        `reads` says of a single input, else as they are.
+        """
+        layouts = tuple(x.layout for x in site.inputs)
+        order = self.reads(site.inputs[0].shape) if len(layouts) == 1 else StreamOrder.ANY
+        if order is StreamOrder.ANY:
+            return layouts
+        return (channels_last(site.inputs[0].shape) if order is StreamOrder.CHANNELS else None,)
 
     def stages(self, site: Site[A]) -> tuple[Stage[Any], ...]:
         """Returns the units of hardware, the first first; the last one is named as the site is.

@@ -19,7 +19,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.channels import Axes, Ties, broadcast
-from chop.ops.passage import layouts_of, likes_channels, literal
+from chop.ops.passage import can_reorder, layouts_of, likes_channels, literal
 from chop.ops.timing import Flow, serial
 
 __all__ = ["Cat"]
@@ -78,8 +78,6 @@ class Cat(Op[CatAttributes]):
     def infer(self, site: Site[CatAttributes]) -> TensorType:
         shape, first = site.exact.shape, site.inputs[0]
         layout = _layout(_key(site), shape, site.exact.layout)
-        if isinstance(layout, str):
-            raise UnsupportedOpError(f"node '{site.name}': {layout}")
         shifts, frac_width = _alignment(site)
         low = min(t.low << shift for t, shift in zip(site.inputs, shifts, strict=True))
         high = max(t.high << shift for t, shift in zip(site.inputs, shifts, strict=True))
@@ -105,6 +103,11 @@ class Cat(Op[CatAttributes]):
                 aligned = aligned.reshape((*x.shape[:axis], 1, *x.shape[axis:]))
             parts.append(aligned)
         return parts[0].concatenate(parts[1:], axis)
+
+    def stream_layouts(self, site: Site[CatAttributes]) -> tuple[Layout, ...]:
+        found = _read_layouts(_key(site), site.exact.layout)
+        assert found is not None, f"node '{site.name}': _layout found the result's layout"
+        return found
 
     def foldings(self, site: Site[CatAttributes]) -> tuple[Folding, ...]:
         runs, elements = _built(site), site.exact.elements
@@ -206,16 +209,33 @@ def _alignment(site: Site[CatAttributes]) -> tuple[list[int], int]:
 
 
 @lru_cache(maxsize=256)
-def _layout(key: _Key, shape: Shape, wanted: Layout) -> Layout | str:
-    """Returns the layout of the result, or why there is none."""
+def _layout(key: _Key, shape: Shape, wanted: Layout) -> Layout:
+    """Returns the layout of the result: the wanted one, or one that the inputs' orders give."""
     channels = likes_channels(shape, key.inputs[0][1])
-    for layout in layouts_of(shape, channels) if wanted == FREE_LAYOUT else (wanted,):
+    candidates = layouts_of(shape, channels)
+    candidates = candidates if wanted == FREE_LAYOUT else (wanted, *candidates)
+    for layout in candidates:
         if _runs(key, layout) is not None:
             return layout
-    return (
-        "the tensors that are joined stream in different orders; join tensors of one kind, all "
-        "from convolutions or all from linear layers"
-    )
+    return next(layout for layout in (*candidates, None) if _read_layouts(key, layout) is not None)
+
+
+@lru_cache(maxsize=256)
+def _read_layouts(key: _Key, layout: Layout) -> tuple[Layout, ...] | None:
+    """Returns layouts of the inputs in which they are a result of that layout, if there are any.
+
+    Those that they have, else all of one kind: rows, or channels innermost.
+    """
+    rows = tuple((shape, None) for shape, _ in key.inputs)
+    pixels = tuple((shape, layouts_of(shape, True)[0]) for shape, _ in key.inputs)
+    for inputs in (key.inputs, pixels, rows):
+        possible = all(
+            can_reorder(shape, own, new)
+            for (shape, own), (_, new) in zip(key.inputs, inputs, strict=True)
+        )
+        if possible and _runs(_Key(inputs, key.attributes), layout) is not None:
+            return tuple(new for _, new in inputs)
+    return None
 
 
 @lru_cache(maxsize=256)

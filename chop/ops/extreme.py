@@ -13,12 +13,13 @@ from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType
+from chop.ir.tensor_type import Layout, TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters, flag
 from chop.ops.operands import (
     check_shapes,
     operand_foldings,
+    operand_layouts,
     operand_parameters,
     operands_cost,
     operands_flow,
@@ -56,6 +57,9 @@ class Extreme(Op[ExtremeAttributes]):
     def read(self, call: Call) -> ExtremeAttributes:
         check_shapes(call)
         return ExtremeAttributes(call.node.target in _MINIMA)
+
+    def stream_layouts(self, site: Site[ExtremeAttributes]) -> tuple[Layout, ...]:
+        return operand_layouts(site)
 
     def infer(self, site: Site[ExtremeAttributes]) -> TensorType:
         spreads_of(site)

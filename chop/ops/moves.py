@@ -14,7 +14,7 @@ from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType
+from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage
 from chop.ops.channels import Axes, Ties
 from chop.ops.elementwise import flag
@@ -23,6 +23,7 @@ from chop.ops.passage import (
     Kind,
     Passage,
     chosen_layout,
+    divided,
     literal,
     order_read,
     passage,
@@ -86,7 +87,13 @@ class MoveOp(Op[Move]):
     def infer(self, site: Site[Move]) -> TensorType:
         (x,), shape = site.inputs, site.exact.shape
         layout = chosen_layout(site.attributes, x.shape, x.layout, shape, site.exact.layout)
+        if isinstance(layout, str) and site.exact.layout != FREE_LAYOUT:
+            # Not as the reader wants it, who brings it into its order then.
+            layout = chosen_layout(site.attributes, x.shape, x.layout, shape, FREE_LAYOUT)
         if isinstance(layout, str):
+            parts = divided(site.attributes, x.shape, x.layout, shape, site.exact.layout)
+            if parts:
+                return replace(self._after(site, parts), shape=shape)
             raise UnsupportedOpError(
                 f"node '{site.name}': operator '{self.name}' {layout}; "
                 "use slices, permutations and whole factors"
@@ -119,6 +126,8 @@ class MoveOp(Op[Move]):
     def stages(self, site: Site[Move]) -> tuple[Stage[Move], ...]:
         (x,), y = site.inputs, site.exact
         layout = order_read(site.attributes, x.shape, x.layout, y.shape, y.layout)
+        if layout == FREE_LAYOUT:
+            return self._divided_stages(site)
         if layout == x.layout:
             return (Stage(self, site),)
         # In two steps: the order that the result has, then the move itself.
@@ -127,6 +136,32 @@ class MoveOp(Op[Move]):
             f"{site.name}_reorder", Move(()), (x,), {}, site.rounding, middle, middle
         )
         return Stage(self, first), Stage(self, replace(site, inputs=(middle,)))
+
+    def _divided_stages(self, site: Site[Move]) -> tuple[Stage[Move], ...]:
+        """Returns the units of a move that takes several, one behind the other."""
+        (x,), y = site.inputs, site.exact
+        parts = divided(site.attributes, x.shape, x.layout, y.shape, y.layout)
+        stages: list[Stage[Move]] = []
+        for number, (move, _, _) in enumerate(parts):
+            last = number == len(parts) - 1
+            after = y if last else self._after(site, parts[: number + 1])
+            name = site.name if last else f"{site.name}_step{number}"
+            own: Site[Move] = Site(name, move, (x,), {}, site.rounding, after, after)
+            if not self.is_wired(own) or last:
+                stages += self.stages(replace(own, output=site.output) if last else own)
+            x = after
+        return tuple(stages)
+
+    def _after(
+        self, site: Site[Move], parts: Sequence[tuple[Move, tuple[int, ...], Layout]]
+    ) -> TensorType:
+        """Returns the type behind some moves, one behind the other."""
+        (x,) = site.inputs
+        for move, shape, layout in parts:
+            exact = TensorType(shape, layout=layout)
+            own: Site[Move] = Site(site.name, move, (x,), {}, site.rounding, exact, exact)
+            x = replace(self.infer(own), scale=x.scale)
+        return x
 
     def is_wired(self, site: Site[Move]) -> bool:
         (x,), y = site.inputs, site.exact

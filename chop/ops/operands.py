@@ -15,12 +15,14 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Layout, stream_permutation
 from chop.ops.base import Build, Call, Site, elementwise_foldings
 from chop.ops.elementwise import flag
+from chop.ops.passage import can_reorder, layouts_of
 from chop.ops.timing import Flow, occupancy, serial
 
 __all__ = [
     "Spread",
     "check_shapes",
     "operand_foldings",
+    "operand_layouts",
     "operand_parameters",
     "operands_cost",
     "operands_flow",
@@ -85,23 +87,38 @@ def result_layout(site: Site[Any]) -> Layout:
     return None
 
 
-def spreads_of(site: Site[Any]) -> tuple[Spread | None, ...]:
-    """Returns how each operand is repeated; None: it has the result's size.
+def operand_layouts(site: Site[Any]) -> tuple[Layout, ...]:
+    """Returns the layouts in which the operands stream as the result does.
 
-    Raises UnsupportedOpError where their streams do not match.
+    Raises UnsupportedOpError where an operand has none: it is repeated along axes apart.
     """
     layout = result_layout(site)
     found = []
     for x in site.inputs:
-        spread, matches = _spread(x.shape, x.layout, site.exact.shape, layout)
-        if not matches:
+        for own in (x.layout, *layouts_of(x.shape, layout is not None)):
+            fits = _spread(x.shape, own, site.exact.shape, layout)[1]
+            if fits and can_reorder(x.shape, x.layout, own):
+                found.append(own)
+                break
+        else:
             raise UnsupportedOpError(
                 f"node '{site.name}': its operands of shapes "
                 f"{' and '.join(str(t.shape) for t in site.inputs)} stream in different orders; "
                 "broadcast along neighbouring axes, or reshape before what sets the order"
             )
-        found.append(spread)
     return tuple(found)
+
+
+def spreads_of(site: Site[Any]) -> tuple[Spread | None, ...]:
+    """Returns how each operand is repeated; None: it has the result's size.
+
+    Raises UnsupportedOpError where it cannot be, whatever the order that it comes in.
+    """
+    layout = result_layout(site)
+    return tuple(
+        _spread(x.shape, own, site.exact.shape, layout)[0]
+        for x, own in zip(site.inputs, operand_layouts(site), strict=True)
+    )
 
 
 @lru_cache(maxsize=256)

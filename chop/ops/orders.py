@@ -57,7 +57,7 @@ def wanted_layout(
                     return other.layout
             if any(op.hands_on_order for op in ops):
                 waiting.append((user, read or shape))
-            elif ops and keeps and not any(op.moves_elements for op in ops):
+            elif ops and keeps and not any(op.moves_elements or op.gives_any_order for op in ops):
                 waiting.append((user, read))
     return otherwise
 

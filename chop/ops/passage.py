@@ -11,14 +11,16 @@ import numpy as np
 
 from chop.formats.rounding import Ints
 from chop.ir.meta import Folding
-from chop.ir.tensor_type import FREE_LAYOUT, Layout, stream_permutation
-from chop.ops.moving import Move, moved
+from chop.ir.tensor_type import FREE_LAYOUT, Layout, same_order, stream_permutation
+from chop.ops.moving import Move, Pick, View, moved
 from chop.ops.timing import Flow, occupancy, serial
 
 __all__ = [
     "Kind",
     "Passage",
+    "can_reorder",
     "chosen_layout",
+    "divided",
     "layouts_of",
     "likes_channels",
     "literal",
@@ -164,6 +166,13 @@ def likes_channels(out: Shape, layout: Layout) -> bool:
     return layout is not None and len(out) == 2
 
 
+def can_reorder(shape: Shape, layout: Layout, wanted: Layout) -> bool:
+    """Returns whether a stream can be brought from one layout into another."""
+    if same_order(layout, wanted):
+        return True
+    return passage(Move(()), shape, layout, shape, wanted, 1, 1) is not None
+
+
 @lru_cache(maxsize=1024)
 def chosen_layout(
     move: Move, shape: Shape, layout: Layout, out: Shape, wanted: Layout
@@ -198,6 +207,53 @@ def order_read(move: Move, shape: Shape, layout: Layout, out: Shape, out_layout:
         if passage(move, shape, candidate, out, out_layout, 1, 1) is not None:
             return candidate
     return FREE_LAYOUT
+
+
+@lru_cache(maxsize=1024)
+def divided(
+    move: Move, shape: Shape, layout: Layout, out: Shape, wanted: Layout
+) -> tuple[tuple[Move, Shape, Layout], ...]:
+    """Returns a move as several, one behind the other, with the shape and the layout of each.
+
+    Each goes along one axis and either drops elements or puts constants in. Empty where that is no
+    help: there is but one, or one for which there is no hardware.
+    """
+    moves = _single_moves(move)
+    found: list[tuple[Move, Shape, Layout]] = []
+    for number, single in enumerate(moves):
+        last = number == len(moves) - 1
+        after = moved(single, np.zeros(shape, np.int64)).shape
+        chosen = chosen_layout(single, shape, layout, after, wanted if last else FREE_LAYOUT)
+        if isinstance(chosen, str):
+            return ()
+        found.append((single, after, chosen))
+        if last and _is_wires(single, shape, layout, after, chosen):
+            return ()
+        shape, layout = after, chosen
+    return tuple(found) if len(found) > 1 else ()
+
+
+def _is_wires(move: Move, shape: Shape, layout: Layout, out: Shape, out_layout: Layout) -> bool:
+    made = passage(move, shape, layout, out, out_layout, 1, 1)
+    return made is not None and made.kind is Kind.WIRES
+
+
+def _single_moves(move: Move) -> list[Move]:
+    found: list[Move] = []
+    for step in move.steps:
+        if isinstance(step, View) and found:
+            found[-1] = Move((*found[-1].steps, step), found[-1].constant)
+        elif isinstance(step, Pick) and -1 in step.index:
+            kept = tuple(k for k in step.index if k >= 0)
+            places = iter(range(len(kept)))
+            spread = tuple(-1 if k < 0 else next(places) for k in step.index)
+            found += [
+                Move((Pick(step.axis, kept),)),
+                Move((Pick(step.axis, spread),), move.constant),
+            ]
+        else:
+            found.append(Move((step,)))
+    return found
 
 
 # ---- Passages ----

@@ -99,7 +99,7 @@ _REMEDIES: Mapping[str, str] = {
         ("max", "min"), "name the axis and take the values: x.max(1).values, x.amax(1)"
     ),
     **dict.fromkeys(("topk", "sort"), "use amax or argmax"),
-    **dict.fromkeys(("prod", "std", "var", "norm", "cumsum"), "use sum, mean, amax or amin"),
+    **dict.fromkeys(("prod", "std", "var", "norm"), "use sum, mean, amax or amin"),
     **dict.fromkeys(
         ("ReflectionPad1d", "ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d"),
         "use ZeroPad2d, ConstantPad2d or functional.pad with a constant",

@@ -20,7 +20,7 @@ from chop.formats.scaled import Scaled
 from chop.formats.sums import FusedSum, fused_sum
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType
+from chop.ir.tensor_type import Layout, TensorType
 from chop.nn.fake_quantize import Cast
 from chop.nn.result import QuantizedResult, Sum
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
@@ -28,6 +28,7 @@ from chop.ops.elementwise import flag
 from chop.ops.operands import (
     check_shapes,
     operand_foldings,
+    operand_layouts,
     operand_parameters,
     operands_cost,
     operands_flow,
@@ -64,6 +65,9 @@ class ScaledAdd(Op[ScaledAddAttributes]):
         assert isinstance(module, QuantizedResult)
         assert isinstance(module.layer, Sum)
         return ScaledAddAttributes(module.layer.subtract, module.format, module.rounding)
+
+    def stream_layouts(self, site: Site[ScaledAddAttributes]) -> tuple[Layout, ...]:
+        return operand_layouts(site)
 
     def infer(self, site: Site[ScaledAddAttributes]) -> TensorType:
         format = site.attributes.format

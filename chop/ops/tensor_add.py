@@ -14,13 +14,14 @@ from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType
+from chop.ir.tensor_type import Layout, TensorType
 from chop.nn.result import Sum
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import flag
 from chop.ops.operands import (
     check_shapes,
     operand_foldings,
+    operand_layouts,
     operand_parameters,
     operands_cost,
     operands_flow,
@@ -63,6 +64,9 @@ class TensorAdd(Op[TensorAddAttributes]):
         if not (a.exact and b.exact) or a.scale == b.scale:
             return None
         return Sum(self.read(call).subtract)
+
+    def stream_layouts(self, site: Site[TensorAddAttributes]) -> tuple[Layout, ...]:
+        return operand_layouts(site)
 
     def infer(self, site: Site[TensorAddAttributes]) -> TensorType:
         spreads_of(site)

@@ -13,12 +13,13 @@ from chop.formats.rounding import Ints
 from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
-from chop.ir.tensor_type import TensorType
+from chop.ir.tensor_type import Layout, TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters
 from chop.ops.operands import (
     check_shapes,
     operand_foldings,
+    operand_layouts,
     operand_parameters,
     operands_cost,
     operands_flow,
@@ -53,6 +54,9 @@ class TensorMul(Op[TensorMulAttributes]):
         check_shapes(call)
         a, b = call.argument(0, "input"), call.argument(1, "other")
         return TensorMulAttributes(a is b)
+
+    def stream_layouts(self, site: Site[TensorMulAttributes]) -> tuple[Layout, ...]:
+        return operand_layouts(site)
 
     def infer(self, site: Site[TensorMulAttributes]) -> TensorType:
         spreads_of(site)

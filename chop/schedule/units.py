@@ -12,9 +12,9 @@ from torch.utils import _pytree as pytree
 from chop.errors import ShapeError, UnsupportedOpError
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import Folding, common_of, hardware_of
-from chop.ir.tensor_type import TensorType, channels_last, same_order
+from chop.ir.tensor_type import TensorType, same_order
 from chop.ops.annotate import data_inputs, in_float, site_of
-from chop.ops.base import Op, Site, Stage, StreamOrder
+from chop.ops.base import Op, Site, Stage
 from chop.ops.cast import CastAttributes, is_shift
 from chop.ops.moving import Move
 from chop.ops.registry import operator
@@ -166,10 +166,15 @@ def _units(
     if needless is not None:
         site = replace(site, inputs=common_of(needless).inputs)
     op = operator(common.operator)
-    reorder, site = _reordered(op, site)
-    *before, last = (*reorder, *op.stages(site))
-    path = str(node.target) if node.op == "call_module" else ""
     found = []
+    reorder, site = _reordered(op, site)
+    for number, stage in reorder.items():
+        name = _free(graph, stage.site.name)
+        own = replace(stage.site, name=name)
+        found.append(Unit(name, node.name, "", name, stage.op, own, (sources[number],)))
+        sources = (*sources[:number], name, *sources[number + 1 :])
+    *before, last = op.stages(site)
+    path = str(node.target) if node.op == "call_module" else ""
     for stage in before:
         name = _free(graph, stage.site.name)
         own = replace(stage.site, name=name)
@@ -185,19 +190,22 @@ def _units(
     return found
 
 
-def _reordered(op: Op[Any], site: Site[Any]) -> tuple[tuple[Stage[Any], ...], Site[Any]]:
-    """Returns the unit that brings the input into the order that is read, if one must; the site.
+def _reordered(op: Op[Any], site: Site[Any]) -> tuple[dict[int, Stage[Any]], Site[Any]]:
+    """Returns the units that bring inputs into the order that is read, by input; the site then.
 
-    Layouts follow the readers' wishes, so this is for a tensor with two kinds of readers.
+    Layouts follow the readers' wishes, so this is for a tensor with two kinds of readers, and for
+    tensors of two orders that are joined.
     """
-    (x, *others) = site.inputs
-    order = op.reads(x.shape)
-    wanted = channels_last(x.shape) if order is StreamOrder.CHANNELS else None
-    if others or order is StreamOrder.ANY or same_order(x.layout, wanted):
-        return (), site
-    y = replace(x, layout=wanted)
-    own: Site[Move] = Site(f"{site.name}_reorder", Move(()), (x,), {}, site.rounding, y, y)
-    return (Stage(operator("permute"), own),), replace(site, inputs=(y,))
+    found: dict[int, Stage[Any]] = {}
+    inputs = list(site.inputs)
+    wanted = op.stream_layouts(site)
+    for number, (x, layout) in enumerate(zip(site.inputs, wanted, strict=True)):
+        if not same_order(x.layout, layout):
+            name = f"{site.name}_reorder{number if len(wanted) > 1 else ''}"
+            inputs[number] = y = replace(x, layout=layout)
+            own: Site[Move] = Site(name, Move(()), (x,), {}, site.rounding, y, y)
+            found[number] = Stage(operator("permute"), own)
+    return found, replace(site, inputs=tuple(inputs))
 
 
 def _free(graph: MaseGraph, name: str) -> str:
