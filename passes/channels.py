@@ -36,7 +36,14 @@ from chop.ops.channels import Axes, Resize, Ties, zeros
 from chop.ops.moving import Move, Pick, moved
 from chop.ops.registry import operator
 
-__all__ = ["Channels", "Weights", "read_channels", "resize_channels", "select_channels"]
+__all__ = [
+    "Channels",
+    "Weights",
+    "draw_weights",
+    "read_channels",
+    "resize_channels",
+    "select_channels",
+]
 
 # Where weights come from: copies of the old ones ("copy"), copies that compute the same where
 # channels are repeated ("widen"), old ones once and new ones drawn ("inherit"), or all drawn.
@@ -214,6 +221,16 @@ def resize_channels(
         shape = common_of(node).output.shape
         if wanted is not None and shape != tuple(len(p) for p in wanted):
             raise VerifyError(f"node '{node.name}': got shape {shape} of other channels")
+
+
+def draw_weights(graph: MaseGraph, seed: int) -> None:
+    """Draws the parameters of all layers anew, as their own reset_parameters does."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        for module in graph.model.modules():
+            reset = getattr(module, "reset_parameters", None)
+            if reset is not None:
+                reset()
 
 
 def _places(labels: Ints, copies: Mapping[int, int]) -> Ints:

@@ -17,6 +17,7 @@ DATASETS = {
     "digits_images": "chop.datasets.bundled:digits_images",
     "iris": "chop.datasets.bundled:iris",
     "jsc": "chop.datasets.tables:jsc",
+    "jsc_synthetic": "chop.datasets.synthetic:jsc_synthetic",
     "letter": "chop.datasets.tables:letter",
     "magic": "chop.datasets.tables:magic",
     "mnist": "chop.datasets.images:mnist",

@@ -251,14 +251,17 @@ def compile_trained(
     out_dir: Path | None,
     fine_tune: FineTune | None,
     retrain: FineTune | None = None,
+    done: int = 0,
 ) -> Accelerator:
     """`compile`, with a training of the quantised graph right after the last quantising pass.
 
-    `retrain` trains the float graph right before the first one (after the last pass where none
-    quantises). Raises ConfigError when there is something to fine-tune but no pass quantises.
+    The model has been through the first `done` passes already. `retrain` trains the float graph
+    right before the first pass that quantises (after the last where none does). Raises ConfigError
+    when there is something to fine-tune but no pass quantises.
     """
     graph = open_graph(model, example_inputs)
-    graph, fake = run_road(graph, config, calibration_inputs, fine_tune, retrain)
+    passes = slice(done, None)
+    graph, fake = run_road(graph, config, calibration_inputs, fine_tune, retrain, passes)
     graph = resolve("add_hardware_metadata")(graph, config.hardware)
     return emit_graph(graph, config, out_dir, fake)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,12 +14,13 @@ from chop.datasets.dataset import Dataset, Labels
 from chop.datasets.registry import load_dataset
 from chop.errors import ConfigError, ShapeError
 from chop.flows.progress import Progress
+from chop.flows.reshape import reshape_model
 from chop.flows.samples import RANDOM_SAMPLES, random_inputs
 from chop.models.create import create_model
 
 __all__ = ["Job", "accuracy", "hit_rate", "load_job"]
 
-_ACCURACY_BATCH = 2048
+_ACCURACY_BATCH, _EXAMPLES = 2048, 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Job:
         calibration: one tensor [N, *shape] per input of the model.
         test: the same for the samples that are simulated.
         labels: of the test samples; None without a data set.
+        reshaped: how many of the first passes made the model what it is.
     """
 
     config: Config
@@ -38,11 +40,13 @@ class Job:
     calibration: tuple[torch.Tensor, ...]
     test: tuple[torch.Tensor, ...]
     labels: Labels | None
+    reshaped: int = 0
 
 
 def load_job(config: Config, progress: Progress) -> Job:
     """Returns the job with initial weights, drawn from the configuration's seed.
 
+    Where it is to be trained, its model has been through the passes that come before that.
     Raises ConfigError, DataError or ShapeError when a part is missing or they do not fit.
     """
     if config.model is None:
@@ -67,7 +71,9 @@ def load_job(config: Config, progress: Progress) -> Job:
         dataset.y_test[:samples],
     )
     _check_fit(job, dataset)
-    return job
+    examples = tuple(tensor[:_EXAMPLES] for tensor in job.calibration)
+    made, count = reshape_model(config, model, examples)
+    return replace(job, model=made, reshaped=count)
 
 
 def accuracy(model: nn.Module, inputs: tuple[torch.Tensor, ...], labels: Labels) -> float:

@@ -100,4 +100,5 @@ def _compile(
             directory,
             fine_tune,
             before,
+            job.reshaped,
         )

@@ -18,6 +18,7 @@ from chop.errors import ConfigError, DataError
 from chop.flows.job import Job, accuracy
 from chop.flows.places import run_directory
 from chop.flows.progress import Progress
+from chop.flows.reshape import passes_before_training
 from chop.ir.graph import MaseGraph
 from chop.nn.controllers import Controller
 from chop.passes.registry import resolve
@@ -249,6 +250,9 @@ def _training_key(config: Config, parts: Sequence[str]) -> dict[str, object]:
             del training["checkpoint_every_steps"]
     if key["dataset"] is not None:
         del key["dataset"]["calibration_samples"]
+    count = passes_before_training(config)
+    if count:
+        key["reshaped"] = config.model_dump(mode="json", include={"passes"})["passes"][:count]
     if config.model is not None:
         for source in (config.model.graph, (config.model.path or "").rpartition(":")[0]):
             if source:

@@ -109,6 +109,8 @@ class Evaluator:
         self._search = search_table(job.config)
         self._base = staged(job.config)
         model = job.model if self._search.train != "full" or initial is None else initial
+        # What the job's own model has been through is not done again.
+        self._done = job.reshaped if model is job.model else 0
         self._inputs, self._labels = _evaluation_data(job, self._search)
         examples = tuple(tensor[:_VECTORS] for tensor in job.test)
         self._start = open_graph(model, examples)
@@ -116,7 +118,7 @@ class Evaluator:
         self._open_space()
         self.space: Space = make_space(self._base, self._search.space, self._graphs)
         self._first = self._first_changed()
-        road = slice(0, self._first)
+        road = slice(self._done, max(self._first, self._done))
         self._prefix, _ = run_road(self._start, self._base, job.calibration, passes=road)
         self.float_metrics = self._float_metrics()
 
@@ -196,10 +198,15 @@ class Evaluator:
         """Finds the graph that each searched pass is given."""
         names = [name for name, _ in road_of(self._base)]
         wanted = passes_of(self._base, self._search.space)
-        graph, done = self._start, 0
+        graph, done = self._start, self._done
         for i, name in enumerate((*names, HARDWARE)):
             if name not in wanted:
                 continue
+            if i < done:
+                raise ConfigError(
+                    f"search.space: pass '{name}' makes the network that is trained: every choice "
+                    "needs a training of its own; set search.train = 'full'"
+                )
             graph, _ = run_road(
                 graph.copy(), self._base, self._job.calibration, passes=slice(done, i)
             )

@@ -191,8 +191,13 @@ def test_weights_are_drawn_from_the_seed_inherited_or_widened() -> None:
     def made(**arguments: Any) -> MaseGraph:
         return channel_multiplier_transform_pass(graph, {**arguments, **entries})
 
-    assert torch.equal(made().model(x), made(seed=0).model(x))
-    assert not torch.equal(made().model(x), made(seed=1).model(x))
+    assert torch.equal(made().model(x), made().model(x))
+    assert torch.equal(made(seed=1).model(x), made(seed=1).model(x))
+    assert not torch.equal(made(seed=0).model(x), made(seed=1).model(x))
+    # What keeps its size is drawn anew only where a seed is given.
+    drawn = channel_multiplier_transform_pass(graph, {"seed": 3})
+    assert not torch.equal(drawn.model(x), graph.model(x))
+    assert torch.equal(channel_multiplier_transform_pass(graph, {}).model(x), graph.model(x))
     torch.testing.assert_close(made(weights="widen").model(x), graph.model(x))
     assert not torch.equal(made(weights="inherit").model(x), graph.model(x))
     old, new = (g.model.get_submodule("seq_blocks.2") for g in (graph, made(weights="inherit")))

@@ -16,7 +16,7 @@ from chop.formats.rounding import Ints
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import common_of
 from chop.ops.annotate import data_inputs
-from chop.passes.channels import Channels, read_channels, resize_channels
+from chop.passes.channels import Channels, draw_weights, read_channels, resize_channels
 from chop.passes.contract import PassArguments, transform_pass
 from chop.passes.selection import Selector, check_leaves, parse_selector
 
@@ -58,10 +58,11 @@ class LayerConfig(PassArguments):
 class ChannelMultiplierArguments(PassArguments):
     """The arguments that have a fixed name; every other key is an entry.
 
-    `weights`: layers that change are drawn anew ("fresh", by torch's own reset_parameters from
-    `seed`), keep what they had and draw the rest ("inherit"), or become wider ones that compute
-    the same ("widen": Chen et al., Net2Net, 2016, without noise). Fresh weights are there before
-    the first training.
+    `weights`: layers that change are drawn anew ("fresh", by torch's own reset_parameters), keep
+    what they had and draw the rest ("inherit"), or become wider ones that compute the same
+    ("widen": Chen et al., Net2Net, 2016, without noise). Fresh weights are there before the first
+    training. They are drawn from `seed`; where it is given, those of the layers that do not change
+    are too.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
@@ -69,7 +70,7 @@ class ChannelMultiplierArguments(PassArguments):
     by: Literal["type", "name", "regex_name"] = "name"
     default: Mapping[str, Any] = Field(default_factory=dict)
     weights: Literal["fresh", "inherit", "widen"] = "fresh"
-    seed: int = Field(default=0, ge=0)
+    seed: int | None = Field(default=None, ge=0)
 
     @property
     def entries(self) -> Mapping[str, Any]:
@@ -157,7 +158,9 @@ def channel_multiplier_transform_pass(
     widths = _Widths.of(graph, channels)
     copies, factors = _copies(channels, widths, chosen, arguments.by == "name")
     _check_inputs(graph, channels, widths, chosen, copies)
-    resize_channels(graph, channels, copies, arguments.weights, arguments.seed)
+    if arguments.weights == "fresh" and arguments.seed is not None:
+        draw_weights(graph, arguments.seed)
+    resize_channels(graph, channels, copies, arguments.weights, arguments.seed or 0)
     after = {name: len(labels) for name, labels in read_channels(graph).made.items()}
     graph.info[_NAME] = [
         asdict(_Row(name, before, after[name], factors.get(name)))
