@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -13,12 +12,14 @@ from chop.errors import DataError
 from chop.ir.manifest import Manifest
 
 __all__ = [
+    "Compression",
     "Inputs",
     "NumbersRow",
     "Report",
     "Simulation",
     "Study",
     "Synthesis",
+    "TensorSize",
     "Training",
     "Trial",
     "read_inputs",
@@ -160,6 +161,7 @@ class Trial(_File):
     parameters: dict[str, Any] = {}
     metrics: dict[str, float] = {}
     measured: dict[str, float] = {}
+    intermediate: tuple[float, ...] = ()
     user: dict[str, Any] = {}
 
 
@@ -189,6 +191,39 @@ class Study(_File):
         return {trial.number: trial for trial in self.trials}[number]
 
 
+class TensorSize(_File):
+    """What a tensor takes after a stage."""
+
+    name: str
+    form: str
+    params: int
+    kept: int
+    fillers: int
+    values: int
+    mean_value_bits: float
+    mean_position_bits: float
+    codebook_bytes: int
+    table_bytes: int
+    bytes: int
+
+
+class _Stage(_File):
+    name: str
+    accuracy: float
+    params: int
+    kept: int
+    bytes: int
+    ratio: float
+    layers: tuple[TensorSize, ...] = ()
+
+
+class Compression(_File):
+    """compression.json, which `chop compress` writes."""
+
+    file: str
+    stages: tuple[_Stage, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Inputs:
     """Everything that the page may show; what was not made is None."""
@@ -199,8 +234,7 @@ class Inputs:
     report: Report | None
     training: Training | None
     study: Study | None
-    compression: dict[str, Any] | None
-    nas: dict[str, Any] | None
+    compression: Compression | None
 
 
 _Model = TypeVar("_Model", bound=BaseModel)
@@ -220,8 +254,7 @@ def read_inputs(build: Path, run: Path) -> Inputs:
         report=_read(run / "report.json", Report),
         training=_read(run / "metrics.json", Training),
         study=_read(run / "search.json", Study),
-        compression=_read_table(run / "compression.json"),
-        nas=_read_table(run / "nas.json"),
+        compression=_read(run / "compression.json", Compression),
     )
 
 
@@ -247,16 +280,3 @@ def _read(path: Path, model: type[_Model]) -> _Model | None:
         raise DataError(
             f"'{path}' is malformed{place}: {first['msg']}; remove it or make it anew"
         ) from error
-
-
-def _read_table(path: Path) -> dict[str, Any] | None:
-    text = _text(path)
-    if text is None:
-        return None
-    try:
-        table = json.loads(text)
-    except ValueError as error:
-        raise DataError(f"'{path}' is malformed: {error}; remove it or make it anew") from error
-    if not isinstance(table, dict):
-        raise DataError(f"'{path}' is malformed: no JSON object; remove it or make it anew")
-    return table

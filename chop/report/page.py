@@ -12,6 +12,7 @@ from chop.ir.files import write_text
 from chop.report import design, numbers
 from chop.report.blocks import Section
 from chop.report.charts import STYLE, palette
+from chop.report.compression import compression
 from chop.report.inputs import Inputs, read_inputs
 from chop.report.search import search
 
@@ -38,6 +39,7 @@ def render_page(inputs: Inputs, output: Path) -> str:
         numbers.numbers(inputs),
         numbers.sparsity(inputs),
         search(inputs.study),
+        compression(inputs.compression),
         design.queues(inputs),
         design.layers(inputs),
         design.files(inputs, output),

@@ -48,6 +48,9 @@ def search(study: Study | None) -> Section | None:
         shown = _coordinates(study, done)
         if shown:
             blocks.append(shown)
+        shown = _trainings(study)
+        if shown:
+            blocks.append(shown)
         bars = _importances(study, done)
         if bars:
             blocks.append(Columns(bars))
@@ -265,6 +268,34 @@ def _coordinates(study: Study, done: Sequence[Trial]) -> Chart | None:
             width=max(width, 58 * len(axes) + 60),
         ),
         "Blue: the front." if len(study.objectives) > 1 else "Blue: the best.",
+        wide=1060,
+    )
+
+
+def _trainings(study: Study) -> Chart | None:
+    """Returns the accuracy of every trial's own training, epoch by epoch; None without any."""
+    trained = [t for t in study.trials if len(t.intermediate) > 1]
+    if not trained:
+        return None
+
+    def curve(trial: Trial, colour: int, name: str = "") -> Series:
+        marks = tuple(Mark(float(i + 1), 100 * v) for i, v in enumerate(trial.intermediate))
+        return Series(name, marks, colour, "line", faint=colour == 5)
+
+    best = [t for t in trained if t.number == study.best]
+    series = [curve(t, 5) for t in trained if t.number != study.best]
+    series += [curve(t, 0, f"trial {t.number}, the best") for t in best]
+    return chart(
+        "Training inside the trials",
+        lambda width: plot(
+            "Accuracy after every epoch of every trial",
+            series,
+            Axis("epoch", whole=True),
+            Axis("accuracy", unit=" %"),
+            width=width,
+            height=280,
+        ),
+        "Blue: the best trial. Lines that end early were stopped.",
         wide=1060,
     )
 

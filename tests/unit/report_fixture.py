@@ -126,6 +126,27 @@ def write_study(build: Path, **arguments: Any) -> Path:
     return path
 
 
+def make_compression() -> dict[str, Any]:
+    """Returns a compression like one of `chop compress`."""
+
+    def stage(name: str, kept: int, octets: int, accuracy: float) -> dict[str, Any]:
+        tensor = {
+            **{"name": "fc1.weight", "form": "coded", "params": 1000, "kept": kept},
+            **{"position_bits": 4, "fillers": 3, "values": 16, "value_bits": 4},
+            **{"mean_value_bits": 3.25, "mean_position_bits": 2.5, "codebook_bytes": 64},
+            **{"table_bytes": 10, "bytes": octets},
+        }
+        return {
+            **{"name": name, "kind": name, "accuracy": accuracy, "params": 1000, "kept": kept},
+            **{"bytes": octets, "ratio": 4000 / octets, "weight_ratio": 1000 / kept},
+            "layers": [tensor],
+        }
+
+    stages = [stage("float", 1000, 4000, 0.95), stage("prune", 100, 500, 0.94)]
+    stages.append(stage("code", 100, 125, 0.945))
+    return {"version": 1, "name": "residual", "file": "runs/residual/x.chz", "stages": stages}
+
+
 @dataclass
 class Element:
     """One element of a page."""

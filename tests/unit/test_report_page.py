@@ -16,7 +16,13 @@ from chop.report.inputs import read_inputs
 from chop.report.page import render_page
 from chop.report.picture import links
 from chop.report.search import importance
-from tests.unit.report_fixture import Element, make_design, parse, write_study
+from tests.unit.report_fixture import (
+    Element,
+    make_compression,
+    make_design,
+    parse,
+    write_study,
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,7 +155,12 @@ def test_what_users_name_is_escaped(copy: Path) -> None:
 @pytest.mark.parametrize("objectives", [1, 2])
 def test_a_study_is_shown(copy: Path, objectives: int) -> None:
     study = json.loads(write_study(copy, objectives=objectives).read_text())
+    if objectives == 1:
+        for trial in study["trials"]:
+            trial["intermediate"] = [0.5, 0.6, 0.8]
+        Path("runs/residual/search.json").write_text(json.dumps(study))
     root = parse(_page(copy))
+    assert ("Training inside the trials" in root.shown()) == (objectives == 1)
     circles = [
         e for e in root.all() if e.tag == "circle" and "mark" in (e.attributes["class"] or "")
     ]
@@ -164,6 +175,16 @@ def test_an_infeasible_study_says_so(copy: Path) -> None:
     write_study(copy, feasible=False)
     shown = parse(_page(copy)).shown()
     assert "No trial kept every constraint. Trial 0 misses them least" in shown
+
+
+def test_compression_is_shown(copy: Path) -> None:
+    Path("runs/residual/compression.json").write_text(json.dumps(make_compression()))
+    root = parse(_page(copy))
+    stages = {row[0]: row[1:] for row in _rows(root, "Stage by stage")}
+    assert stages["prune"] == ["94.00 %", "1,000", "100", "500", "8.0"]
+    assert stages["code"] == ["94.50 %", "1,000", "100", "125", "32.0"]
+    (tensor,) = _rows(root, "Tensor by tensor, after the last stage")
+    assert tensor[-3:] == ["74", "125", "32.0"]
 
 
 def test_importance_is_the_planted_one(copy: Path) -> None:
@@ -230,8 +251,8 @@ def test_the_command_writes_the_page(copy: Path, capsys: pytest.CaptureFixture[s
             "search.json' is malformed at 'objectives': ",
         ),
         ("runs/residual/metrics.json", "[]", "metrics.json' is malformed: "),
-        ("runs/residual/compression.json", "[1]", "compression.json' is malformed: no JSON object"),
-        ("runs/residual/nas.json", "\x00", "nas.json' is malformed: "),
+        ("runs/residual/compression.json", "[1]", "compression.json' is malformed: "),
+        ("runs/residual/compression.json", "{}", "compression.json' is malformed at 'file': "),
     ],
 )
 def test_malformed_files_are_one_line(
