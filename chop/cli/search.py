@@ -143,19 +143,17 @@ def _print(found: StudyResult) -> None:
     chosen = [found.trial(n) for n in found.pareto][:_MOST_ROWS]
     if found.nearest is not None:
         chosen = [found.trial(found.nearest)]
-    title = "the nearest to the constraints" if found.nearest is not None else "the best trials"
+    title = "best trials" if found.nearest is None else "nearest trial"
     rows = [(_label(t, found), *_cells(t, (*metrics, *measured))) for t in chosen]
     base = {**found.baseline.metrics, **found.baseline.measured}
     if base:
         cells = [shown(n, base[n]) if n in base else "-" for n in (*metrics, *measured)]
         rows.append(("as configured", *cells))
-    print_table(
-        f"{found.name}: {title}", ("trial", *metrics, *measured), rows, (*metrics, *measured)
-    )
+    print_table(title, ("trial", *metrics, *measured), rows, (*metrics, *measured))
     number = found.best if found.best is not None else found.nearest
     if number is not None:
         settings = found.trial(number).parameters
-        print_summary(f"{found.name}: trial {number}", [(k, f"{v}") for k, v in settings.items()])
+        print_summary(f"trial {number}", [(k, f"{v}") for k, v in settings.items()])
     states = [t.state for t in found.trials]
     counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
     directory = run_directory(found.name)

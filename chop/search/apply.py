@@ -40,7 +40,8 @@ def apply_settings(
     """
     road: dict[str, Table] = {name: copy.deepcopy(dict(given)) for name, given in road_of(config)}
     hardware: Table = copy.deepcopy(config.hardware)
-    for parameter in space.parameters:
+    # A layer's whole table first: other keys go into it.
+    for parameter in sorted(space.parameters, key=lambda p: p.key != _WHOLE):
         if parameter.name not in settings:
             continue
         value = copy.deepcopy(settings[parameter.name])
@@ -79,11 +80,10 @@ def _set_argument(arguments: Table, parameter: Parameter, value: Setting, graph:
         _entries_by_name(arguments, graph)
         for node in parameter.nodes:
             entry = arguments.setdefault(node, copy.deepcopy(arguments.get("default", {})))
-            table = cast(Table, entry.setdefault(_WHOLE, {}))
             if parameter.key == _WHOLE:
-                _merge(table, value)
+                entry[_WHOLE] = copy.deepcopy(value)
             else:
-                table[parameter.key] = value
+                _set(cast(Table, entry.setdefault(_WHOLE, {})), parameter.key, value)
     elif accepts(run, "rules"):
         for node in parameter.nodes:
             _set(_rule_of(arguments, node, graph), parameter.key, value)

@@ -32,9 +32,9 @@ __all__ = [
 ]
 
 DEFAULT_TRIALS = 100
-# Of a strategy that has none of its own, and of one that learns nothing from fewer.
-_LARGEST_POPULATION = 50
-_SMALLEST_POPULATION = 8
+# The same for every number of trials: a study that goes on draws what a longer one would have.
+_STARTUP_TRIALS = 10
+_POPULATION = 20
 
 
 def total_trials(search: SearchConfig, space: Space) -> int:
@@ -69,7 +69,7 @@ def check_strategy(search: SearchConfig, space: Space) -> None:
         )
 
 
-def make_sampler(search: SearchConfig, space: Space, trials: int) -> BaseSampler:
+def make_sampler(search: SearchConfig, space: Space) -> BaseSampler:
     """Returns the sampler of a study: for every trial the strategy's own, seeded by its ticket."""
     from optuna.samplers import BaseSampler as Base
 
@@ -77,12 +77,12 @@ def make_sampler(search: SearchConfig, space: Space, trials: int) -> BaseSampler
         """Makes the strategy's sampler for each trial, once it is known which ticket it holds."""
 
         def __init__(self) -> None:
-            self._inner: Base = strategy_sampler(search, trials, 0)
+            self._inner: Base = strategy_sampler(search, 0)
             self._settings: Mapping[str, Any] | None = None
 
         def before_trial(self, study: Study, trial: FrozenTrial) -> None:
             ticket = Ledger.of(study.get_trials(deepcopy=False)).tickets[trial.number]
-            self._inner = strategy_sampler(search, trials, ticket)
+            self._inner = strategy_sampler(search, ticket)
             self._settings = None
             if search.strategy == "brute_force":
                 self._settings = space.nth(ticket % space.size)
@@ -122,7 +122,7 @@ def make_sampler(search: SearchConfig, space: Space, trials: int) -> BaseSampler
     return Ticketed()
 
 
-def strategy_sampler(search: SearchConfig, trials: int, ticket: int) -> BaseSampler:
+def strategy_sampler(search: SearchConfig, ticket: int) -> BaseSampler:
     """Returns Optuna's sampler for one trial.
 
     What a sampler learns is in the storage. Each trial's has a seed of its own, so that a study
@@ -132,25 +132,21 @@ def strategy_sampler(search: SearchConfig, trials: int, ticket: int) -> BaseSamp
 
     words = np.random.SeedSequence((search.seed, ticket)).generate_state(1)
     seed = int(words[0])
-    population = max(_SMALLEST_POPULATION, min(_LARGEST_POPULATION, trials // 5))
-    startup = max(5, min(10, trials // 5))
     makers: Mapping[str, Callable[[], Any]] = {
         "brute_force": lambda: samplers.RandomSampler(seed),
         "random": lambda: samplers.RandomSampler(seed),
-        "tpe": lambda: samplers.TPESampler(
-            seed=seed, n_startup_trials=startup, constant_liar=search.workers > 1
-        ),
+        "tpe": lambda: samplers.TPESampler(seed=seed, n_startup_trials=_STARTUP_TRIALS),
         "gp": lambda: samplers.GPSampler(
             seed=seed,
-            n_startup_trials=startup,
+            n_startup_trials=_STARTUP_TRIALS,
             deterministic_objective=True,
             warn_independent_sampling=False,
         ),
-        "nsga2": lambda: samplers.NSGAIISampler(seed=seed, population_size=population),
+        "nsga2": lambda: samplers.NSGAIISampler(seed=seed, population_size=_POPULATION),
         "cmaes": lambda: samplers.CmaEsSampler(
             # Its generator starts anew with every trial; the number of one is part of its seed.
             seed=seed,
-            n_startup_trials=startup,
+            n_startup_trials=_STARTUP_TRIALS,
             with_margin=True,
             warn_independent_sampling=False,
         ),

@@ -106,7 +106,7 @@ class Session:
         options: dict[str, Any] = {
             "study_name": name,
             "storage": storage,
-            "sampler": make_sampler(self.search, self.space, self.total),
+            "sampler": make_sampler(self.search, self.space),
             "pruner": make_pruner(self.search, self.search.epochs or self._epochs()),
         }
         directions = [find_metric(n, "search.objectives").direction for n in self.search.objectives]

@@ -17,12 +17,8 @@ __all__ = ["open_storage", "quiet_optuna", "storage_url"]
 
 _JOURNAL = "journal"
 _BACKENDS = ("sqlite", "postgresql", "mysql")
-_DRIVERS = {
-    "psycopg2": ("psycopg", "psycopg[binary]"),
-    "psycopg": ("psycopg", "psycopg[binary]"),
-    "MySQLdb": ("pymysql", "pymysql"),
-    "pymysql": ("pymysql", "pymysql"),
-}
+# What pip calls a driver, where that is not its own name.
+_PACKAGES = {"psycopg": "psycopg[binary]", "psycopg2": "psycopg2-binary", "mysqldb": "mysqlclient"}
 _DEFAULT_DRIVERS = {"postgresql": "psycopg", "mysql": "pymysql"}
 # SQLite takes one writer at a time; others wait this long for it.
 _BUSY_SECONDS = 120
@@ -77,10 +73,10 @@ def open_storage(search: SearchConfig, name: str) -> BaseStorage:
     try:
         return get_storage(RDBStorage(url, engine_kwargs=options))
     except ImportError as error:
-        module = (error.name or "").split(".")[0]
-        _, package = _DRIVERS.get(module, (module, module))
+        driver = url.split("://", 1)[0].partition("+")[2] or "its driver"
         raise ConfigError(
-            f"{who}: the driver '{module or error}' is not installed; pip install '{package}'"
+            f"{who}: the driver '{driver}' is not installed; "
+            f"pip install '{_PACKAGES.get(driver, driver)}'"
         ) from error
     except (SQLAlchemyError, ArgumentError, ValueError, OSError) as error:
         reason = str(getattr(error, "orig", None) or error).strip().splitlines()

@@ -33,7 +33,17 @@ if TYPE_CHECKING:
     from optuna.study import Study
     from optuna.trial import FrozenTrial, Trial
 
-__all__ = ["BEAT", "REASON", "RETRY", "WORKER", "Claims", "Ledger", "heartbeat", "this_worker"]
+__all__ = [
+    "BEAT",
+    "LOST",
+    "REASON",
+    "RETRY",
+    "WORKER",
+    "Claims",
+    "Ledger",
+    "heartbeat",
+    "this_worker",
+]
 
 # Keys of a trial's user attributes.
 RETRY, WORKER, BEAT, REASON, LOST = "retry", "worker", "beat", "refused", "lost"
