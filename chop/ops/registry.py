@@ -173,8 +173,15 @@ def _by_target() -> dict[object, tuple[Op[Any], ...]]:
 
 def _other_part(node: fx.Node, at: str) -> UnsupportedOpError:
     """A tensor out of a call that gives several."""
-    source = node.all_input_nodes[0].target
-    whole = source if isinstance(source, str) else getattr(source, "__name__", str(source))
+    source, owner = node.all_input_nodes[0], node.graph.owning_module
+    key: object = source.target
+    if source.op == "call_module" and owner is not None:
+        key = type(owner.get_submodule(str(key)))
+    whole = key if isinstance(key, str) else getattr(key, "__name__", str(key))
+    if whole in _REMEDIES and whole not in ("max", "min"):
+        return UnsupportedOpError(
+            f"node '{source.name}'{at}: '{whole}' is not a chop operator; {_REMEDIES[whole]}"
+        )
     return UnsupportedOpError(
         f"node '{node.name}'{at}: part {node.args[1]!r} of what '{whole}' gives has no hardware; "
         "use the first part (the values, without indices), or argmax"

@@ -1,0 +1,117 @@
+"""Models that people wrote for other ends: they compile as they are, or are refused by name."""
+
+from __future__ import annotations
+
+import inspect
+import json
+import random
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import chop
+from chop.cli.main import main
+from chop.errors import CaptureError, UnsupportedOpError
+from chop.flows.compile import Accelerator
+from chop.ir.graph import MaseGraph
+from tests.e2e import foreign_models
+from tests.ops.designs import emitted
+from tests.ops.rtl_checks import simulation_faults
+
+
+def _model(make: Callable[[], nn.Module]) -> nn.Module:
+    torch.manual_seed(0)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        return make().eval()
+
+
+def _images(shape: tuple[int, ...], count: int) -> torch.Tensor:
+    return torch.rand(count, *shape, generator=torch.Generator().manual_seed(1))
+
+
+def _flat(value: Any) -> list[torch.Tensor]:
+    if isinstance(value, dict):
+        value = tuple(value.values())
+    return [value] if isinstance(value, torch.Tensor) else list(value)
+
+
+@pytest.fixture(scope="module")
+def accelerators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Accelerator]:
+    folder = tmp_path_factory.mktemp("foreign")
+    return {
+        name: chop.compile(
+            _model(make),
+            _images(shape, 1),
+            config={"name": name},
+            calibration_inputs=_images(shape, 32),
+            out_dir=folder / name,
+        )
+        for name, (make, shape) in foreign_models.SUPPORTED.items()
+    }
+
+
+@pytest.mark.parametrize("name", foreign_models.SUPPORTED)
+def test_captured_equals_eager(name: str) -> None:
+    make, shape = foreign_models.SUPPORTED[name]
+    model, x = _model(make), _images(shape, 7)
+    graph = MaseGraph(model, (x[:2],))
+    with torch.no_grad():
+        eager, captured = _flat(model(x.clone())), _flat(graph.model(x.clone()))
+    assert len(eager) == len(captured)
+    for a, b in zip(eager, captured, strict=True):
+        assert torch.allclose(a, b, rtol=1e-6, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", foreign_models.SUPPORTED)
+def test_eight_bits_are_close_to_the_model(name: str, accelerators: dict[str, Accelerator]) -> None:
+    """Anything lost between the model and its integers would show as more than rounding."""
+    make, shape = foreign_models.SUPPORTED[name]
+    x = _images(shape, 32)
+    with torch.no_grad():
+        eager = _flat(_model(make)(x.clone()))
+    for real, predicted in zip(eager, accelerators[name].predict(x), strict=True):
+        assert (real - predicted).abs().mean() < 0.04 * real.abs().max()
+
+
+def test_rtl_equals_the_reference_in_values_and_cycles(
+    accelerators: dict[str, Accelerator], tmp_path: Path
+) -> None:
+    designs = []
+    for name, made in accelerators.items():
+        shape = foreign_models.SUPPORTED[name][1]
+        top, rng = f"foreign_{name}", random.Random(name)
+        designs.append(emitted(name, made.graph, tmp_path / top, top, rng, [shape]))
+    intervals = [
+        (d.label, d.manifest.predicted_initiation_interval, d.manifest.ideal_initiation_interval)
+        for d in designs
+    ]
+    assert [found for found in intervals if found[1] != found[2]] == []
+    assert simulation_faults(designs, 1) == []
+
+
+@pytest.mark.parametrize("name", foreign_models.REFUSED)
+def test_what_has_no_hardware_is_refused_with_its_line_and_a_remedy(name: str) -> None:
+    make, shape, text, remedy = foreign_models.REFUSED[name]
+    with pytest.raises((UnsupportedOpError, CaptureError)) as caught:
+        chop.compile(_model(make), _images(shape, 2))
+    source = inspect.getsource(foreign_models).splitlines()
+    lines = [number for number, line in enumerate(source, 1) if text in line]
+    assert any(f"foreign_models.py:{line}" in str(caught.value) for line in lines)
+    assert remedy in str(caught.value)
+
+
+def test_from_the_command_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    file = Path(foreign_models.__file__)
+    shape = ["--set", "model.inputs=[[1, 8, 8]]"]
+    assert main(["transform", "--model", f"{file}:mnist", *shape, "--json"]) == 0
+    report = json.loads(capsys.readouterr().out)
+    assert [run["mismatches"] for run in report["simulations"]] == [0, 0]
