@@ -3,6 +3,7 @@
 #   make run        the main job: train, quantise, emit, simulate and report configs/digits_mlp.toml
 #   make test       every test
 #   make sim        cocotb + Verilator on the RTL emitted last, or on BUILD=dir
+#   make labs       the labs of examples/, whose tables and plots are written anew: minutes
 #   make lint | typecheck | docs | clean
 #   make bench      cycles, area, start-up and training step beside peers; bench-accuracy and
 #                   bench-formats retrain or simulate for many minutes
@@ -15,7 +16,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck docs bench bench-accuracy bench-formats bench-networks setup clean
+.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-networks setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -59,6 +60,11 @@ bench-networks: $(STAMP)
 
 bench-formats: $(STAMP)
 	$(BIN)/python benchmarks/formats.py
+
+labs: $(STAMP)
+	$(BIN)/python examples/lab3_search/run.py
+	$(BIN)/python examples/lab4_channels/run.py
+	$(BIN)/python examples/lab4_hardware/run.py
 
 setup: $(STAMP)
 

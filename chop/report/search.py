@@ -104,7 +104,8 @@ def _figures(study: Study, done: Sequence[Trial]) -> Figures:
             note = f"trial {study.best}" + (
                 f"; baseline {_shown(name, base)}" if base is not None else ""
             )
-            items.append(Figure(f"Best {name}", _shown(name, value), note))
+            title = f"{name} of the best" if len(study.objectives) > 1 else f"Best {name}"
+            items.append(Figure(title, _shown(name, value), note))
     for key in ("strategy", "seed"):
         if key in study.settings:
             items.append(Figure(key.capitalize(), str(study.settings[key])))
@@ -340,7 +341,7 @@ def _table(study: Study, done: Sequence[Trial]) -> Table:
     columns = (
         Column("trial", True),
         *(Column(name, True) for name, _ in study.objectives),
-        *(Column(f"{name} (measured)", True) for name in measures),
+        *(Column(name, True, "measured") for name in measures),
         *(Column(name) for name in parameters),
     )
     rows = tuple(
