@@ -11,7 +11,7 @@ import torch
 
 from chop.compress.tensors import Form, TensorSize, raw_size, size_of
 from chop.config.parse import parse_section
-from chop.config.schema import CompressStage, Config
+from chop.config.schema import CompressConfig, CompressStage, Config
 from chop.errors import ConfigError
 from chop.flows.compressed import Channels, open_network, save_compressed, tensors_of
 from chop.flows.job import Job, accuracy, load_job
@@ -24,7 +24,14 @@ from chop.nn.controllers import Controller, GradualPruning, PrunedGroup, Rounds,
 from chop.passes.pruning import PruneArguments, layers_to_prune, prunable_layers, pruned_groups
 from chop.passes.registry import resolve
 
-__all__ = ["Compression", "StageReport", "compress_design", "compress_job", "report_to_json"]
+__all__ = [
+    "Compression",
+    "StageReport",
+    "compress_design",
+    "compress_job",
+    "report_to_json",
+    "trained_stages",
+]
 
 _REPORT = "compression.json"
 _VERSION = 1
@@ -84,6 +91,16 @@ def compress_job(job: Job, progress: Progress, resume: bool = False) -> MaseGrap
     return compressor.graph
 
 
+def trained_stages(config: CompressConfig) -> tuple[str, ...]:
+    """Returns the folders, inside that of the job, of the stages with a training."""
+    stages = enumerate(config.stages)
+    return tuple(_folder(index, stage) for index, stage in stages if stage.train is not None)
+
+
+def _folder(index: int, stage: CompressStage) -> str:
+    return f"compress_{index + 1}_{stage.kind}"
+
+
 def report_to_json(report: Compression) -> str:
     """Returns the report as JSON text."""
     table: dict[str, Any] = {"version": _VERSION, **asdict(report)}
@@ -117,7 +134,7 @@ class _Compressor:
         for index, stage in enumerate(self._config.stages):
             several = kinds.count(stage.kind) > 1
             name = f"{stage.kind}_{kinds[:index].count(stage.kind) + 1}" if several else stage.kind
-            self._apply(stage, f"compress_{index + 1}_{stage.kind}", name)
+            self._apply(stage, _folder(index, stage), name)
             self._report(name, stage.kind, "shared" if "share" in kinds[: index + 1] else "pruned")
         path = directory / f"{self._job.config.name}.chz"
         with self._progress.task("code"):
