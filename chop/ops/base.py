@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, ClassVar, Generic, TypeVar, final
 
+import numpy as np
 import torch
 from torch import fx, nn
 
@@ -23,6 +24,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Layout, Parameter, TensorType, channels_last
 from chop.nn.result import ResultLayer
 from chop.ops.channels import Axes, Resize, Ties, broadcast, zeros
+from chop.ops.events import EventGraph, Offer
 from chop.ops.timing import Flow, elastic
 
 __all__ = [
@@ -375,6 +377,19 @@ class Op(ABC, Generic[A]):
     ) -> Flow:
         """Returns the flow of a buffer whose result's beats leave in the cycles `left`."""
         raise UnsupportedOpError(f"node '{site.name}': operator '{self.name}' is no buffer")
+
+    def events(
+        self, site: Site[A], build: Build, graph: EventGraph, inputs: Sequence[Offer]
+    ) -> Offer | None:
+        """Returns its result's stream in the event graph; None: its events have no fixed order.
+
+        Exact for the depths of the build. The default: an elastic pipeline, if `flow` says so.
+        """
+        idle = [np.zeros(offer.count, np.int64) for offer in inputs]
+        delay = self.flow(site, build, idle, 1).delay
+        if delay is None:
+            return None
+        return graph.elastic(inputs, delay) if delay else inputs[0]
 
     def cost(self, site: Site[A], build: Build) -> Cost:
         """Returns an estimate of the resources.

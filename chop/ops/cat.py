@@ -19,6 +19,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType, stream_permutation
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.channels import Axes, Ties, broadcast
+from chop.ops.events import EventGraph, Offer
 from chop.ops.passage import can_reorder, layouts_of, likes_channels, literal
 from chop.ops.timing import Flow, serial
 
@@ -140,14 +141,21 @@ class Cat(Op[CatAttributes]):
     def flow(
         self, site: Site[CatAttributes], build: Build, valid: Sequence[Ints], samples: int
     ) -> Flow:
-        lanes, runs = build.folding.out_lanes, _built(site)
-        turn = np.repeat(np.arange(len(runs)), [run // lanes for run in runs])
-        turns = np.tile(turn, samples * site.exact.elements // sum(runs))
+        runs, turns = _built(site), _turns(site, build, samples)
         earliest = np.empty(len(turns), np.int64)
         for number, times in enumerate(valid):
             earliest[turns == number] = times
         given = serial(earliest)
         return Flow(tuple(given[turns == number] for number in range(len(runs))), given + 1)
+
+    def events(
+        self, site: Site[CatAttributes], build: Build, graph: EventGraph, inputs: Sequence[Offer]
+    ) -> Offer:
+        turns = _turns(site, build, 1)
+        taken = graph.add(len(turns))
+        for number, offer in enumerate(inputs):
+            graph.take(offer, taken, np.flatnonzero(turns == number))
+        return graph.offered(taken, np.arange(len(turns), dtype=np.int64), 1, 1)
 
     def cost(self, site: Site[CatAttributes], build: Build) -> Cost:
         lanes, runs = build.folding.out_lanes, _built(site)
@@ -163,6 +171,13 @@ class Cat(Op[CatAttributes]):
             Case("stack", _Stacked(), ((4,), (4,))),
             Case("residual", _Dense(), ((6,),)),
         )
+
+
+def _turns(site: Site[CatAttributes], build: Build, samples: int) -> Ints:
+    """Returns the input of which each beat of the result is."""
+    lanes, runs = build.folding.out_lanes, _built(site)
+    turn = np.repeat(np.arange(len(runs)), [run // lanes for run in runs])
+    return np.tile(turn, samples * site.exact.elements // sum(runs))
 
 
 class _Joined(nn.Module):

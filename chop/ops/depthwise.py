@@ -29,9 +29,11 @@ from chop.ops.accumulate import (
     start_of,
 )
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site
+from chop.ops.events import EventGraph, Offer
 from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow
 from chop.ops.window import WindowAttributes, padded_type, window_cost, window_values
+from chop.ops.window_events import window_events
 from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
 
 __all__ = ["DEPTHWISE", "DepthwiseAttributes"]
@@ -152,16 +154,29 @@ class Depthwise(Op[DepthwiseAttributes]):
         windows = windows_flow(valid[0], samples, a.windows, folding.in_lanes, order)
         steps = 1 if order is WindowOrder.PARALLEL else a.taps
         reserved = windows.valid[steps - 1 :: steps]
-        levels = (_tap_lanes(site, folding) - 1).bit_length()
-        latency = rom_latency(_style(site, build)) + 2 - (-levels // LEVELS_PER_STAGE)
-        latency += _products(site).more_latency
         return Flow(
             windows.taken,
-            reserved + latency,
+            reserved + _latency(site, build),
             windows.in_depth,
             windows.patient_depth,
             reserved,
         )
+
+    def events(
+        self,
+        site: Site[DepthwiseAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer | None:
+        a, lanes, order = site.attributes, build.folding.in_lanes, _order(site, build.folding)
+        windows = window_events(graph, inputs[0], a.windows, lanes, order, build.in_depth)
+        if windows is None:
+            return None
+        steps = 1 if order is WindowOrder.PARALLEL else a.taps
+        taken = graph.take(windows)
+        ends = np.arange(steps - 1, windows.count, steps, dtype=np.int64)
+        return graph.offered(taken, ends, _latency(site, build), build.out_depth, 1)
 
     def cost(self, site: Site[DepthwiseAttributes], build: Build) -> Cost:
         """Counts 4-input LUTs, as linear does, and the windows' own."""
@@ -219,6 +234,13 @@ def _products(site: Site[DepthwiseAttributes]) -> Products:
 def _order(site: Site[DepthwiseAttributes], folding: Folding) -> WindowOrder:
     parallel = folding.multipliers > folding.out_lanes
     return WindowOrder.PARALLEL if parallel else WindowOrder.CHANNELS
+
+
+def _latency(site: Site[DepthwiseAttributes], build: Build) -> int:
+    """Returns the cycles from the step that completes a beat to that beat."""
+    levels = (_tap_lanes(site, build.folding) - 1).bit_length()
+    latency = rom_latency(_style(site, build)) + 2 - (-levels // LEVELS_PER_STAGE)
+    return latency + _products(site).more_latency
 
 
 def _tap_lanes(site: Site[DepthwiseAttributes], folding: Folding) -> int:

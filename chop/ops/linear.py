@@ -31,6 +31,7 @@ from chop.ops.accumulate import (
 )
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, StreamOrder
 from chop.ops.channels import Axes, Resize, Ties, resized_parameters
+from chop.ops.events import EventGraph, Offer, folded_events
 from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow, folded
 
@@ -216,16 +217,31 @@ class Linear(Op[LinearAttributes]):
         self, site: Site[LinearAttributes], build: Build, valid: Sequence[Ints], samples: int
     ) -> Flow:
         a, folding = site.attributes, build.folding
-        levels = (folding.in_lanes - 1).bit_length()
-        latency = rom_latency(_style(site, build)) + 2 - (-levels // LEVELS_PER_STAGE)
-        latency += _products(site).more_latency
         return folded(
             valid[0],
             samples * a.vectors,
             a.in_features // folding.in_lanes,
             a.out_features // folding.out_lanes,
             folding.input_stationary,
-            latency,
+            _latency(site, build),
+        )
+
+    def events(
+        self,
+        site: Site[LinearAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer:
+        a, folding = site.attributes, build.folding
+        groups = a.out_features // folding.out_lanes
+        return folded_events(
+            graph,
+            inputs[0],
+            (a.vectors, a.in_features // folding.in_lanes, groups),
+            folding.input_stationary,
+            _latency(site, build),
+            (build.in_depth, build.out_depth),
         )
 
     def cost(self, site: Site[LinearAttributes], build: Build) -> Cost:
@@ -305,6 +321,13 @@ def _set(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor) -> None:
     dtype = layer.weight.dtype
     layer.weight = nn.Parameter(weight.to(dtype))
     layer.bias = nn.Parameter(bias.to(dtype))
+
+
+def _latency(site: Site[LinearAttributes], build: Build) -> int:
+    """Returns the cycles from the step that completes a group to its beat."""
+    levels = (build.folding.in_lanes - 1).bit_length()
+    latency = rom_latency(_style(site, build)) + 2 - (-levels // LEVELS_PER_STAGE)
+    return latency + _products(site).more_latency
 
 
 def _divisors(value: int) -> list[int]:

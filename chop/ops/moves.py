@@ -18,6 +18,7 @@ from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage
 from chop.ops.channels import Axes, Ties
 from chop.ops.elementwise import flag
+from chop.ops.events import EventGraph, Offer
 from chop.ops.moving import Move
 from chop.ops.passage import (
     Kind,
@@ -198,6 +199,11 @@ class MoveOp(Op[Move]):
 
     def flow(self, site: Site[Move], build: Build, valid: Sequence[Ints], samples: int) -> Flow:
         return _built(site, build).flow(valid[0], samples)
+
+    def events(
+        self, site: Site[Move], build: Build, graph: EventGraph, inputs: Sequence[Offer]
+    ) -> Offer:
+        return _built(site, build).events(graph, inputs[0], build.in_depth)
 
     def cost(self, site: Site[Move], build: Build) -> Cost:
         made, width = _built(site, build), site.exact.stream_width

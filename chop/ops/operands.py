@@ -15,6 +15,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Layout, stream_permutation
 from chop.ops.base import Build, Call, Site, elementwise_foldings
 from chop.ops.elementwise import flag
+from chop.ops.events import EventGraph, Offer
 from chop.ops.passage import can_reorder, layouts_of
 from chop.ops.timing import Flow, occupancy, serial
 
@@ -25,6 +26,7 @@ __all__ = [
     "operand_layouts",
     "operand_parameters",
     "operands_cost",
+    "operands_events",
     "operands_flow",
     "result_layout",
     "spreads_of",
@@ -199,6 +201,29 @@ def operands_flow(
         taken.append(times)
     delay = latency if all(spread is None for spread in spreads) else None
     return Flow(tuple(taken), joined + latency, depth, depth, delay=delay)
+
+
+def operands_events(
+    site: Site[Any], build: Build, graph: EventGraph, inputs: Sequence[Offer], latency: int
+) -> Offer:
+    """Returns the result of `chop_operands` and an elastic pipeline behind it."""
+    lanes = build.folding.in_lanes
+    joined = graph.add(site.exact.elements // lanes)
+    steps = np.arange(site.exact.elements // lanes, dtype=np.int64)
+    for offer, spread in zip(inputs, spreads_of(site), strict=True):
+        if spread is None:
+            graph.take(offer, joined)
+            continue
+        taken, read = graph.take(offer), graph.add(len(steps))
+        beats = np.arange(offer.count, dtype=np.int64)
+        first = spread.first_uses(offer.count, lanes)
+        graph.after(read, first, taken, beats, 1)
+        graph.after(joined, None, read, steps, 1)
+        graph.after(read, None, joined, steps - 1)
+        sample, place = np.divmod(beats - max(build.in_depth, 1), offer.count)
+        last = (first + spread.more(lanes))[place] + sample * len(steps)
+        graph.after(taken, None, read, last)
+    return graph.offered(joined, steps, latency, latency)
 
 
 def operands_cost(site: Site[Any], build: Build) -> Cost:

@@ -12,6 +12,7 @@ import numpy as np
 from chop.formats.rounding import Ints
 from chop.ir.meta import Folding
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, same_order, stream_permutation
+from chop.ops.events import EventGraph, Offer
 from chop.ops.moving import Move, Pick, View, moved
 from chop.ops.timing import Flow, occupancy, serial
 
@@ -105,6 +106,32 @@ class Passage:
             kept = valid.reshape(samples, self.beats)[:, self.places]
             return Flow((valid,), kept.reshape(-1) + 1)
         return self._padded(valid, samples) if self.kind is Kind.PAD else self._reordered(valid)
+
+    def events(self, graph: EventGraph, offer: Offer, in_depth: int) -> Offer:
+        """Returns the result in the event graph."""
+        numbers = np.arange(self.out_beats, dtype=np.int64)
+        if self.kind is Kind.SLICE:
+            return graph.offered(graph.take(offer), self.places, 1, 1)
+        if self.kind is Kind.PAD:
+            steps = graph.add(self.out_beats)
+            graph.take(offer, steps, self.places)
+            for beats, source, of, cycles in offer.bounds:
+                # The constants before a sample's first beat wait until it is valid.
+                first = beats == 0
+                graph.after(steps, beats[first], source, of[first], cycles)
+            return graph.offered(steps, numbers, 1, 1)
+        depth, taken, steps = max(in_depth, self.beats), graph.take(offer), graph.add(len(numbers))
+        blocks = offer.count // self.beats
+        per_block = self.out_beats // blocks
+        places = self.places.copy()
+        places[-1] = self.beats - 1
+        starts = np.arange(blocks, dtype=np.int64)[:, None] * self.beats
+        graph.after(steps, None, taken, (starts + places).reshape(-1), 1)
+        # A slot is free in the cycle after the last step of its block.
+        slots = np.arange(offer.count, dtype=np.int64) - depth
+        last = (slots // self.beats + 1) * per_block - 1
+        graph.after(taken, None, steps, last, 1)
+        return graph.offered(steps, numbers, 1, 1)
 
     def _padded(self, valid: Ints, samples: int) -> Flow:
         earliest = np.zeros((samples, self.out_beats), np.int64)

@@ -24,6 +24,7 @@ from chop.nn.fake_quantize import Cast
 from chop.ops.affine import AffineAttributes
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage, StreamOrder
 from chop.ops.channels import Axes, Ties, zeros
+from chop.ops.events import EventGraph, Offer
 from chop.ops.mul import MUL
 from chop.ops.pooling import (
     AVG_SPELLINGS,
@@ -37,8 +38,10 @@ from chop.ops.pooling import (
 from chop.ops.reduction import (
     Kind,
     Nest,
+    last_beats,
     parts_of_divisor,
     reduce_cost,
+    reduce_events,
     reduce_flow,
     reduce_foldings,
     reduce_latency,
@@ -48,6 +51,7 @@ from chop.ops.reduction import (
 )
 from chop.ops.timing import Flow
 from chop.ops.window import window_cost, window_values
+from chop.ops.window_events import window_events
 from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
 
 __all__ = ["AVG_POOL", "MAX_POOL", "PoolAttributes"]
@@ -250,6 +254,22 @@ class Pool(Op[PoolAttributes]):
         steps = a.taps // taps
         given = windows.valid[steps - 1 :: steps] + reduce_latency(taps)
         return Flow(windows.taken, given, windows.in_depth, windows.patient_depth)
+
+    def events(
+        self, site: Site[PoolAttributes], build: Build, graph: EventGraph, inputs: Sequence[Offer]
+    ) -> Offer | None:
+        a, folding = site.attributes, build.folding
+        if a.nest is not None:
+            latency = reduce_latency(folding.in_lanes // folding.out_lanes)
+            return reduce_events(graph, inputs[0], latency, last_beats(a.nest, folding, 1))
+        order, taps = _order(site, folding), _tap_lanes(site, folding)
+        lanes, depth = folding.in_lanes, _depth(site, build)
+        windows = window_events(graph, inputs[0], a.windows, lanes, order, depth)
+        if windows is None:
+            return None
+        steps = a.taps // taps
+        last = np.arange(steps - 1, windows.count, steps, dtype=np.int64)
+        return reduce_events(graph, windows, reduce_latency(taps), last)
 
     def cost(self, site: Site[PoolAttributes], build: Build) -> Cost:
         a, folding = site.attributes, build.folding

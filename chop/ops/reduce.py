@@ -20,14 +20,18 @@ from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.channels import Axes, Ties
+from chop.ops.events import EventGraph, Offer
 from chop.ops.reduction import (
     Kind,
     Nest,
+    last_beats,
     nest_of,
     parts_of_divisor,
     reduce_cost,
+    reduce_events,
     reduce_flow,
     reduce_foldings,
+    reduce_latency,
     reduce_parameters,
     reduced,
     result_type,
@@ -139,6 +143,17 @@ class Reduce(Op[ReduceAttributes]):
         self, site: Site[ReduceAttributes], build: Build, valid: Sequence[Ints], samples: int
     ) -> Flow:
         return reduce_flow(_nest(site), build.folding, valid[0], samples)
+
+    def events(
+        self,
+        site: Site[ReduceAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer:
+        nest, folding = _nest(site), build.folding
+        latency = reduce_latency(folding.in_lanes // folding.out_lanes)
+        return reduce_events(graph, inputs[0], latency, last_beats(nest, folding, 1))
 
     def cost(self, site: Site[ReduceAttributes], build: Build) -> Cost:
         return reduce_cost(site, site.attributes.kind, _nest(site), build.folding)

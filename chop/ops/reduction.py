@@ -22,14 +22,17 @@ from chop.ir.tensor_type import Layout, TensorType
 from chop.ops.accumulate import LEVELS_PER_STAGE, ram_luts
 from chop.ops.base import Site
 from chop.ops.elementwise import flag
+from chop.ops.events import EventGraph, Offer
 from chop.ops.timing import Flow
 
 __all__ = [
     "Kind",
     "Nest",
+    "last_beats",
     "nest_of",
     "parts_of_divisor",
     "reduce_cost",
+    "reduce_events",
     "reduce_flow",
     "reduce_foldings",
     "reduce_latency",
@@ -201,6 +204,32 @@ def reduce_latency(taps: int) -> int:
 
 def reduce_flow(nest: Nest, folding: Folding, valid: Ints, samples: int) -> Flow:
     """Returns the movement of beats through chop_reduce: a result follows its last beat."""
+    last = valid[last_beats(nest, folding, samples)]
+    return Flow((valid,), last + reduce_latency(folding.in_lanes // folding.out_lanes))
+
+
+def reduce_events(graph: EventGraph, offer: Offer, latency: int, last: Ints) -> Offer:
+    """Returns the result of `chop_reduce`, given the last beat of every result.
+
+    Every stage but the last takes each beat; the last one those that complete a result.
+    """
+    beats = np.arange(offer.count, dtype=np.int64)
+    stage = graph.take(offer)
+    for _ in range(latency - 2):
+        after = graph.add(offer.count)
+        graph.after(after, None, stage, beats, 1)
+        graph.after(stage, None, after, beats - 1)
+        stage = after
+    rounded, results = graph.add(len(last)), np.arange(len(last), dtype=np.int64)
+    graph.after(rounded, None, stage, last, 1)
+    # The beat behind one that completes a result waits until that one has moved on.
+    sample, place = np.divmod(last + 1, offer.count)
+    graph.after(stage, place, rounded, results - sample * len(last))
+    return graph.offered(rounded, results, 1, 1)
+
+
+def last_beats(nest: Nest, folding: Folding, samples: int) -> Ints:
+    """Returns the number of the last beat of every result."""
     taps = folding.in_lanes // folding.out_lanes
     shape = (
         samples * nest.frames,
@@ -209,8 +238,8 @@ def reduce_flow(nest: Nest, folding: Folding, valid: Ints, samples: int) -> Flow
         nest.inner // taps,
         nest.channels // folding.out_lanes,
     )
-    last = valid.reshape(shape)[:, -1, :, -1, :].reshape(-1)
-    return Flow((valid,), last + reduce_latency(taps))
+    beats = np.arange(samples * nest.elements // folding.in_lanes, dtype=np.int64)
+    return beats.reshape(shape)[:, -1, :, -1, :].reshape(-1)
 
 
 def reduce_cost(site: Site[Any], kind: Kind, nest: Nest, folding: Folding) -> Cost:

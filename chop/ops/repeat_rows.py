@@ -17,6 +17,7 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType, channels_last
 from chop.ops.accumulate import ram_luts
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.events import EventGraph, Offer
 from chop.ops.passage import Kind, Passage, literal
 from chop.ops.timing import Flow, occupancy, serial
 
@@ -100,6 +101,16 @@ class RepeatRows(Op[RepeatRowsAttributes]):
         left: Ints,
     ) -> Flow:
         return _flow(_passage(site.attributes, build.folding.in_lanes), valid[0], left)
+
+    def events(
+        self,
+        site: Site[RepeatRowsAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer:
+        made = _passage(site.attributes, build.folding.in_lanes)
+        return made.events(graph, inputs[0], build.in_depth)
 
     def cost(self, site: Site[RepeatRowsAttributes], build: Build) -> Cost:
         """Counts 4-input LUTs: the memory, its addresses and the counters."""

@@ -25,12 +25,14 @@ from chop.nn.fake_quantize import Cast
 from chop.nn.result import QuantizedResult, Sum
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import flag
+from chop.ops.events import EventGraph, Offer
 from chop.ops.operands import (
     check_shapes,
     operand_foldings,
     operand_layouts,
     operand_parameters,
     operands_cost,
+    operands_events,
     operands_flow,
     result_layout,
     spreads_of,
@@ -120,6 +122,15 @@ class ScaledAdd(Op[ScaledAddAttributes]):
         self, site: Site[ScaledAddAttributes], build: Build, valid: Sequence[Ints], samples: int
     ) -> Flow:
         return operands_flow(site, build, valid, samples, 2)
+
+    def events(
+        self,
+        site: Site[ScaledAddAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer:
+        return operands_events(site, build, graph, inputs, 2)
 
     def cost(self, site: Site[ScaledAddAttributes], build: Build) -> Cost:
         lanes, found = build.folding.out_lanes, _sum(site)

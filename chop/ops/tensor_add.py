@@ -18,12 +18,14 @@ from chop.ir.tensor_type import Layout, TensorType
 from chop.nn.result import Sum
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import flag
+from chop.ops.events import EventGraph, Offer
 from chop.ops.operands import (
     check_shapes,
     operand_foldings,
     operand_layouts,
     operand_parameters,
     operands_cost,
+    operands_events,
     operands_flow,
     result_layout,
     spreads_of,
@@ -128,6 +130,15 @@ class TensorAdd(Op[TensorAddAttributes]):
         samples: int,
     ) -> Flow:
         return operands_flow(site, build, valid, samples, 1)
+
+    def events(
+        self,
+        site: Site[TensorAddAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer:
+        return operands_events(site, build, graph, inputs, 1)
 
     def cost(self, site: Site[TensorAddAttributes], build: Build) -> Cost:
         lanes, width = build.folding.out_lanes, site.exact.fixed.width

@@ -16,12 +16,14 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import Layout, TensorType
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters
+from chop.ops.events import EventGraph, Offer
 from chop.ops.operands import (
     check_shapes,
     operand_foldings,
     operand_layouts,
     operand_parameters,
     operands_cost,
+    operands_events,
     operands_flow,
     result_layout,
     spreads_of,
@@ -88,6 +90,15 @@ class TensorMul(Op[TensorMulAttributes]):
         self, site: Site[TensorMulAttributes], build: Build, valid: Sequence[Ints], samples: int
     ) -> Flow:
         return operands_flow(site, build, valid, samples, 2)
+
+    def events(
+        self,
+        site: Site[TensorMulAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer:
+        return operands_events(site, build, graph, inputs, 2)
 
     def cost(self, site: Site[TensorMulAttributes], build: Build) -> Cost:
         lanes, width = build.folding.out_lanes, site.exact.fixed.width

@@ -18,7 +18,9 @@ from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import TensorType
 from chop.ops.accumulate import ram_cost
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
+from chop.ops.events import EventGraph, Offer
 from chop.ops.timing import Flow
+from chop.ops.window_events import window_events
 from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
 
 __all__ = [
@@ -120,6 +122,17 @@ class Window(Op[WindowAttributes]):
     ) -> Flow:
         order, lanes = _order(site, build.folding), build.folding.in_lanes
         return windows_flow(valid[0], samples, site.attributes.shape, lanes, order, left)
+
+    def events(
+        self,
+        site: Site[WindowAttributes],
+        build: Build,
+        graph: EventGraph,
+        inputs: Sequence[Offer],
+    ) -> Offer | None:
+        order, lanes = _order(site, build.folding), build.folding.in_lanes
+        depth = _depth(site, build)
+        return window_events(graph, inputs[0], site.attributes.shape, lanes, order, depth)
 
     def cost(self, site: Site[WindowAttributes], build: Build) -> Cost:
         order, width = _order(site, build.folding), site.inputs[0].stream_width

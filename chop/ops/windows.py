@@ -21,8 +21,10 @@ __all__ = [
     "WindowShape",
     "cycles_per_frame",
     "least_depth",
+    "windows_begin",
     "windows_flow",
     "windows_of",
+    "windows_wait",
 ]
 
 Pair = tuple[int, int]
@@ -316,7 +318,7 @@ def _pixels(shape: WindowShape) -> Ints:
     return pixels.reshape(shape.out[0] * shape.out[1], -1)
 
 
-def _waits(shape: WindowShape, beats: int, order: WindowOrder) -> tuple[Ints, Ints]:
+def windows_wait(shape: WindowShape, beats: int, order: WindowOrder) -> tuple[Ints, Ints]:
     """Returns the steps of a frame that wait for a beat later than all before, and those beats.
 
     Step 0 is among them: it waits for the frame's first beat even if its own pixel is padding.
@@ -359,7 +361,7 @@ def _serial(
     beats = shape.beats(lanes)
     period = shape.height * shape.width * beats
     windows, per_window = shape.out[0] * shape.out[1], shape.kernel[0] * shape.kernel[1] * beats
-    frame_steps, frame_needed = _waits(shape, beats, order)
+    frame_steps, frame_needed = windows_wait(shape, beats, order)
     steps = _through(frame_steps, samples, windows * per_window)[:-1]
     needed = _through(frame_needed, samples, period)[:-1]
     # A step is one cycle behind the one before; between the waits nothing else holds it.
@@ -376,14 +378,17 @@ def _serial(
     if offered is not None:
         latest = np.maximum(latest, offered[steps] - 1)
     deadlines[needed[::-1]] = (latest - 1)[::-1]
-    rows, columns = (np.arange(count, dtype=np.int64) for count in shape.out)
-    begins = (
-        _begins(shape, rows)[:, None] + np.minimum(columns, shape.moving[1] - 1) * shape.stride[1]
-    )
-    begins -= shape.padding[1]
-    begins[rows >= shape.moving[0]] = begins[shape.moving[0] - 1, -1]
-    free = _through(begins * beats, samples, period)
+    free = _through(windows_begin(shape) * beats, samples, period)
     return _Run(times + 1, deadlines, free, times[per_window - 1 :: per_window])
+
+
+def windows_begin(shape: WindowShape) -> Ints:
+    """Returns the pixel that V is at, by taps or channels: [OutHeight, OutWidth]."""
+    rows, columns = (np.arange(count, dtype=np.int64) for count in shape.out)
+    places: Ints = np.minimum(columns, shape.moving[1] - 1) * shape.stride[1] - shape.padding[1]
+    begins: Ints = _begins(shape, rows)[:, None] + places
+    begins[rows >= shape.moving[0]] = begins[shape.moving[0] - 1, -1]
+    return begins
 
 
 def _begins(shape: WindowShape, rows: Ints) -> Ints:

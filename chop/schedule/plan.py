@@ -13,12 +13,14 @@ from chop.ir.meta import Folding
 from chop.ops.base import Build, RomOptions
 from chop.ops.timing import Flow, occupancy, serial
 from chop.schedule.pacing import Edge, edge_between, narrowed, pass_edge
+from chop.schedule.trimming import design_of, trimmed
 from chop.schedule.units import Dataflow, Unit
 from chop.schedule.waiting import Depths, waiting_depths
 
 __all__ = ["Plan", "StreamTiming", "UnitPlan", "make_plan"]
 
-_FIRST_SAMPLES, _MOST_SAMPLES = 4, 4096
+# How many samples a run has beyond those that it takes to fill the design, and at most.
+_MORE_SAMPLES, _MOST_SAMPLES = 3, 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,25 +121,57 @@ def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptio
     """Returns the schedule for given lanes. The interval follows from them."""
     ports = port_lanes(dataflow, foldings)
     interval = interval_of(dataflow, foldings, ports)
-    samples = _FIRST_SAMPLES
+    samples = 2
     while samples <= _MOST_SAMPLES:
         run = _run(dataflow, foldings, ports, interval, samples, rom)
         # A queue shows its depth only once the first sample has left the design.
         filling = -(
             -max(int(left[: len(left) // samples].max()) for left in run.left.values()) // interval
         )
-        if samples >= filling + _FIRST_SAMPLES and _periodic(run):
+        if samples >= filling + _MORE_SAMPLES and _periodic(run):
             found = [waiting_depths(run, at_last) for at_last in (False, True)]
             plans = [
                 _finish(run, ports, interval, depths) for depths in found if depths is not None
             ]
             if plans:
-                return min(plans, key=lambda plan: _stored_bits(dataflow, plan))
-        samples = max(2 * samples, filling + _FIRST_SAMPLES)
+                return _trimmed(run, min(plans, key=lambda plan: _stored_bits(dataflow, plan)))
+        enough = filling + _MORE_SAMPLES
+        samples = enough if samples < enough else 2 * samples
     raise VerifyError(
         f"schedule: no periodic run at an interval of {interval} cycles within "
         f"{_MOST_SAMPLES} samples; please report this"
     )
+
+
+def _trimmed(run: Run, plan: Plan) -> Plan:
+    """Returns the plan with the least depths of FIFOs, where the event graph shows them."""
+    dataflow = run.dataflow
+    if not any(unit.fifo_depth or any(unit.in_fifo_depths) for unit in plan.units.values()):
+        return plan
+    rows = {
+        name: run.offered[stream].reshape(run.samples, -1)
+        - np.arange(run.samples, dtype=np.int64)[:, None] * run.interval
+        for name, stream in dataflow.outputs.items()
+    }
+    design = design_of(dataflow, plan)
+    if design is None or any((times != times[0]).any() for times in rows.values()):
+        return plan
+    widths = {
+        (name, number): dataflow.stream_type(
+            name if number < 0 else unit.sources[number]
+        ).stream_width
+        * (folding.out_lanes if number < 0 else folding.in_lanes)
+        for name, number in design.depths
+        for unit, folding in [(dataflow.unit(name), plan.units[name].build.folding)]
+    }
+    depths = trimmed(design, {name: times[0] for name, times in rows.items()}, widths)
+    if depths is None:
+        raise VerifyError("schedule: the queues do not keep the outputs (a bug of chop)")
+    units = {}
+    for name, unit in plan.units.items():
+        fifos = tuple(depths.get((name, n), 0) for n in range(len(unit.in_fifo_depths)))
+        units[name] = replace(unit, fifo_depth=depths.get((name, -1), 0), in_fifo_depths=fifos)
+    return replace(plan, units=units)
 
 
 def _run(

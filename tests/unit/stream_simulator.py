@@ -42,6 +42,128 @@ class _Register:
         self._full = taken[0] or (self._full and not given[0])
 
 
+class _Pipeline:
+    """Registers one behind the other, each of which takes when it is empty or its beat moves on."""
+
+    def __init__(self, stages: int, inputs: int = 1) -> None:
+        self._inputs, self._full = inputs, [False] * stages
+
+    def valid(self, offered: Sequence[bool]) -> list[bool]:
+        return [self._full[-1]]
+
+    def ready(self, offered: Sequence[bool], wanted: Sequence[bool]) -> list[bool]:
+        free = self._free(wanted[0])[0]
+        return [free and (self._inputs == 1 or all(offered))] * self._inputs
+
+    def tick(self, taken: Sequence[bool], given: Sequence[bool], offered: Sequence[bool]) -> None:
+        free = self._free(given[0])
+        before = [taken[0], *self._full[:-1]]
+        self._full = [b if f else True for b, f in zip(before, free, strict=True)]
+
+    def _free(self, wanted: bool) -> list[bool]:
+        free = []
+        for full in reversed(self._full):
+            wanted = wanted or not full
+            free.append(wanted)
+        return free[::-1]
+
+
+class _Reduce:
+    """Stages that hold a beat each; only one that completes a result enters the last."""
+
+    def __init__(self, p: Parameters) -> None:
+        n = {key: int(value) for key, value in p.items() if isinstance(value, int)}
+        levels = math.ceil(math.log2(n["Taps"]))
+        stages = max(1, math.ceil(levels / n["LevelsPerStage"]))
+        self._stages: list[bool | None] = [None] * stages
+        self._result, self._beat = False, 0
+        self._completes = [
+            outer == n["OuterSteps"] - 1 and inner == n["InnerSteps"] - 1
+            for outer in range(n["OuterSteps"])
+            for _ in range(n["Groups"])
+            for inner in range(n["InnerSteps"])
+            for _ in range(n["Beats"])
+        ]
+
+    def valid(self, offered: Sequence[bool]) -> list[bool]:
+        return [self._result]
+
+    def ready(self, offered: Sequence[bool], wanted: Sequence[bool]) -> list[bool]:
+        return [self._free(wanted[0])[0]]
+
+    def tick(self, taken: Sequence[bool], given: Sequence[bool], offered: Sequence[bool]) -> None:
+        free = self._free(given[0])
+        last = self._stages[-1]
+        arrives = bool(last) and (given[0] or not self._result)
+        self._result = arrives or (self._result and not given[0])
+        beat = self._completes[self._beat] if taken[0] else None
+        self._beat = (self._beat + taken[0]) % len(self._completes)
+        before = [beat, *self._stages[:-1]]
+        self._stages = [
+            b if f else held for b, f, held in zip(before, free, self._stages, strict=True)
+        ]
+
+    def _free(self, wanted: bool) -> list[bool]:
+        """Whether each stage takes a beat, if the result is taken or is not."""
+        found, behind = [], wanted or not self._result
+        for number, held in reversed(list(enumerate(self._stages))):
+            passes = held is None or behind
+            if number == len(self._stages) - 1:
+                passes = passes or held is False
+            behind = passes
+            found.append(passes)
+        return found[::-1]
+
+
+class _Concat:
+    def __init__(self, p: Parameters) -> None:
+        self._beats, self._input, self._count, self._full = _words(p["Beats"]), 0, 0, False
+
+    def valid(self, offered: Sequence[bool]) -> list[bool]:
+        return [self._full]
+
+    def ready(self, offered: Sequence[bool], wanted: Sequence[bool]) -> list[bool]:
+        free = wanted[0] or not self._full
+        return [free and self._input == number for number in range(len(self._beats))]
+
+    def tick(self, taken: Sequence[bool], given: Sequence[bool], offered: Sequence[bool]) -> None:
+        self._full = any(taken) or (self._full and not given[0])
+        self._count += any(taken)
+        if self._count == self._beats[self._input]:
+            self._count, self._input = 0, (self._input + 1) % len(self._beats)
+
+
+class _Reorder:
+    def __init__(self, p: Parameters) -> None:
+        counts, moves = _words(p["Counts"]), _words(p["Moves"])
+        place, self._places = int(p["First"]), []
+        for step in range(math.prod(counts)):
+            self._places.append(place)
+            level, rest = 0, step + 1
+            while level < len(counts) and rest % counts[level] == 0:
+                rest, level = rest // counts[level], level + 1
+            place += moves[level]
+        self._beats, self._depth = int(p["Beats"]), int(p["Depth"])
+        self._places[-1] = self._beats - 1
+        self._accepted = self._block = self._step = 0
+        self._full = self._issues = False
+
+    def valid(self, offered: Sequence[bool]) -> list[bool]:
+        return [self._full]
+
+    def ready(self, offered: Sequence[bool], wanted: Sequence[bool]) -> list[bool]:
+        stored = self._accepted - self._block * self._beats
+        self._issues = stored > self._places[self._step] and (wanted[0] or not self._full)
+        return [stored < self._depth]
+
+    def tick(self, taken: Sequence[bool], given: Sequence[bool], offered: Sequence[bool]) -> None:
+        self._full = self._issues or (self._full and not given[0])
+        self._accepted += taken[0]
+        self._step += self._issues
+        if self._step == len(self._places):
+            self._step, self._block = 0, self._block + 1
+
+
 class _Fifo:
     def __init__(self, depth: int) -> None:
         self._depth, self._count = depth, 0
@@ -222,13 +344,41 @@ def _module(instance: Instance) -> _Module:
         case "chop_relu" | "chop_cast":
             return _Register()
         case "chop_add":
+            assert "ABeats" not in p
+            assert "BBeats" not in p
             return _Register(2)
+        case "chop_channel_affine":
+            return _Pipeline(3)
+        case "chop_reduce":
+            return _Reduce(p)
+        case "chop_concat":
+            return _Concat(p)
+        case "chop_reorder":
+            return _Reorder(p)
     raise AssertionError(f"no model of {instance.module}")
+
+
+def _words(literal: int | str) -> list[int]:
+    """Returns the signed words of 32 bits in a constant such as 64'h0000000100000002."""
+    bits, digits = str(literal).split("'h")
+    value = int(digits, 16)
+    words = [(value >> shift) & 0xFFFFFFFF for shift in range(0, int(bits), 32)]
+    return [word - (word >> 31 << 32) for word in words]
+
+
+def _side_by_side(signals: str) -> list[str]:
+    """Returns the signals in a concatenation, the lowest first."""
+    return signals.strip("{}").split(", ")[::-1]
 
 
 def _streams(instance: Instance) -> tuple[list[str], list[str]]:
     """Returns the signals of the streams taken and given, by their valid."""
-    taken = [s for port, s in instance.connections if port.endswith("valid_i")]
+    taken = [
+        signal
+        for port, signals in instance.connections
+        if port.endswith("valid_i")
+        for signal in _side_by_side(signals)
+    ]
     given = [s for port, s in instance.connections if port.endswith("valid_o")]
     if instance.module == "chop_fork":
         given = [f"{given[0]}[{i}]" for i in range(int(instance.parameters["Outputs"]))]
@@ -236,12 +386,16 @@ def _streams(instance: Instance) -> tuple[list[str], list[str]]:
 
 
 def simulate(
-    netlist: Netlist, beats: Mapping[str, int], interval: int, cycles: int
+    netlist: Netlist,
+    beats: Mapping[str, int],
+    interval: int,
+    cycles: int,
+    expected: Mapping[str, list[int]] | None = None,
 ) -> dict[str, list[int]]:
     """Returns the cycles in which beats leave each output.
 
     Sample n is offered from n * interval on; `beats` are those of a sample at each input. Outputs
-    are always taken.
+    are always taken. Ends with the first cycle that is not as expected.
     """
     alias = dict(netlist.assigns)
     outputs = {
@@ -252,6 +406,7 @@ def simulate(
     sent = dict.fromkeys(sources, 0)
     found: dict[str, list[int]] = {s.name: [] for s in netlist.outputs}
     parts = _in_order(parts, set(sources))
+    due = {name: set(times) for name, times in (expected or {}).items()}
     for cycle in range(cycles):
         valid = {s: sent[s] // sources[s] * interval <= cycle for s in sources}
         ready = dict.fromkeys(outputs, True)
@@ -268,6 +423,10 @@ def simulate(
         for stream, name in outputs.items():
             if stream in moves:
                 found[name].append(cycle)
+        if any(
+            (cycle in due[name]) != (stream in moves) for stream, name in outputs.items() if due
+        ):
+            return found
     return found
 
 

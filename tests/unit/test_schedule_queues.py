@@ -73,7 +73,7 @@ class _Residual(nn.Module):
         return result
 
 
-class _Design:
+class Design:
     """A scheduled network, to be simulated with these queues and with others."""
 
     def __init__(self, model: nn.Module, shape: tuple[int, ...], interval: int) -> None:
@@ -88,11 +88,18 @@ class _Design:
             for name, type in dataflow.inputs.items()
         }
 
-    def run(self, depths: Mapping[tuple[int, str], int]) -> dict[str, list[int]]:
-        """Returns the cycles of all outputs' beats with other depths, by instance and parameter."""
+    def run(
+        self,
+        depths: Mapping[tuple[int, str], int],
+        expected: Mapping[str, list[int]] | None = None,
+    ) -> dict[str, list[int]]:
+        """Returns the cycles of all outputs' beats with other depths, by instance and parameter.
+
+        Up to the first one that is not as expected.
+        """
         interval = self.plan.initiation_interval
         cycles = self.plan.latency_cycles + _SAMPLES * interval
-        return simulate(_changed(self.netlist, depths), self._beats, interval, cycles)
+        return simulate(_changed(self.netlist, depths), self._beats, interval, cycles, expected)
 
     def depths(self) -> dict[tuple[int, str], int]:
         return {
@@ -100,6 +107,14 @@ class _Design:
             for number, instance in enumerate(self.netlist.instances)
             for key in _DEPTHS
             if key in instance.parameters
+        }
+
+    def fifos(self) -> dict[tuple[int, str], int]:
+        """Returns the depths of the FIFOs alone."""
+        return {
+            place: depth
+            for place, depth in self.depths().items()
+            if self.netlist.instances[place[0]].module == "chop_fifo"
         }
 
 
@@ -111,21 +126,21 @@ def _changed(netlist: Netlist, depths: Mapping[tuple[int, str], int]) -> Netlist
     return replace(netlist, instances=instances)
 
 
-def _dag(seed: str) -> _Design:
+def dag(seed: str) -> Design:
     rng = random.Random(seed)
     torch.manual_seed(rng.randrange(1000))
     model = _Dag(rng)
     width = model.width
     interval = rng.choice((width, 2 * width, width * width // 2, width * width))
-    return _Design(model, (width,), interval)
+    return Design(model, (width,), interval)
 
 
-def _residual(stride: int, interval: int) -> _Design:
+def residual(stride: int, interval: int) -> Design:
     torch.manual_seed(stride)
-    return _Design(_Residual(stride), (2, 6, 6), interval)
+    return Design(_Residual(stride), (2, 6, 6), interval)
 
 
-def _check(design: _Design, label: str) -> None:
+def _check(design: Design, label: str) -> None:
     unlimited = design.run(dict.fromkeys(design.depths(), _PLENTY))
     assert design.run({}) == unlimited, label
     first = min(cycles[0] for cycles in unlimited.values())
@@ -135,41 +150,41 @@ def _check(design: _Design, label: str) -> None:
 
 @pytest.mark.parametrize("number", range(16))
 def test_queues_lose_nothing_in_random_graphs(number: int) -> None:
-    _check(_dag(f"queues {number}"), f"graph {number}")
+    _check(dag(f"queues {number}"), f"graph {number}")
 
 
 @pytest.mark.parametrize(("stride", "interval"), [(1, 324), (1, 648), (2, 648), (2, 1296)])
 def test_queues_lose_nothing_in_residual_blocks(stride: int, interval: int) -> None:
-    _check(_residual(stride, interval), f"stride {stride}, interval {interval}")
+    _check(residual(stride, interval), f"stride {stride}, interval {interval}")
 
 
 @pytest.mark.parametrize("interval", [648, 1296])
 def test_one_less_beside_a_residual_block_is_too_little(interval: int) -> None:
-    design = _residual(1, interval)
+    design = residual(1, interval)
     unlimited = design.run(dict.fromkeys(design.depths(), _PLENTY))
     (place,) = (p for p in design.depths() if _name(design, p) == "u_x_to_add_fifo")
     assert design.run({place: design.depths()[place] - 1}) != unlimited
 
 
-def _name(design: _Design, place: tuple[int, str]) -> str:
+def _name(design: Design, place: tuple[int, str]) -> str:
     return design.netlist.instances[place[0]].name
 
 
 def test_a_slow_branch_makes_the_fast_one_wait_no_longer_than_it_must() -> None:
     """The whole frame would be 72 beats; the windows of both layers begin after three rows."""
-    design = _residual(1, 1296)
+    design = residual(1, 1296)
     (skip,) = (i for i in design.netlist.instances if i.name == "u_x_to_add_fifo")
     assert int(skip.parameters["Depth"]) < 36
 
 
 def test_windows_have_their_least_depth() -> None:
-    design = _residual(1, 1296)
+    design = residual(1, 1296)
     windows = [i.parameters for i in design.netlist.instances if i.module == "chop_window"]
     # Two rows and three pixels of two channels.
     assert [p["Depth"] for p in windows] == [30 // int(p["Lanes"]) for p in windows]
 
 
 def test_a_fork_without_its_fifo_stands_still() -> None:
-    design = _residual(1, 1296)
+    design = residual(1, 1296)
     (place,) = (p for p in design.depths() if _name(design, p) == "u_x_to_add_fifo")
     assert all(beats == [] for beats in design.run({place: 1}).values())
