@@ -72,9 +72,10 @@ def scale_of(axis: Axis, values: Sequence[float], count: float) -> Scale:
     first = math.floor(low / step + 1e-9)
     last = math.ceil(high / step - 1e-9)
     places = max(0, -math.floor(math.log10(step) + 1e-9))
+    # A step of 2.5 needs a place more than its size tells.
+    places += abs(step * 10**places - round(step * 10**places)) > 1e-9
     ticks = tuple(
-        Tick(i * step, f"{i * step:,.{places}f}{axis.unit}".replace("-0.0", "0.0"))
-        for i in range(first, last + 1)
+        Tick(i * step, f"{i * step:,.{places}f}{axis.unit}") for i in range(first, last + 1)
     )
     return Scale(first * step, last * step, False, ticks)
 
