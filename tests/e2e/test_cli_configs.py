@@ -17,6 +17,8 @@ CONFIGS = Path(__file__).parents[2] / "configs"
 _DIGITS_QAT = ("train.epochs=2", "qat.epochs=1", "simulate.samples=30")
 _MNIST_QAT = ("train.epochs=1", "qat.epochs=1", "simulate.samples=8")
 QUICK = {
+    "compress_lenet5": ("train.epochs=1", "simulate.samples=2"),
+    "compress_lenet_300_100": ("train.epochs=1", "simulate.samples=2"),
     "digits_cnn": ("train.epochs=2", "simulate.samples=10"),
     "digits_2bit": _DIGITS_QAT,
     "digits_4bit": _DIGITS_QAT,
