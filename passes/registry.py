@@ -29,6 +29,10 @@ PASSES = MappingProxyType(
             f"{_TRANSFORMS}.channel_multiplier:channel_multiplier_transform_pass"
         ),
         "fold_batch_norm": f"{_TRANSFORMS}.fold_batch_norm:fold_batch_norm_transform_pass",
+        "flatten_convolution": (
+            f"{_TRANSFORMS}.flatten_convolution:flatten_convolution_transform_pass"
+        ),
+        "svd_low_rank": f"{_TRANSFORMS}.svd_low_rank:svd_low_rank_transform_pass",
         "equalize": f"{_TRANSFORMS}.equalize:equalize_transform_pass",
         "quantize": f"{_TRANSFORMS}.quantize:quantize_transform_pass",
         "prune": f"{_TRANSFORMS}.prune:prune_transform_pass",

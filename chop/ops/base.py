@@ -25,6 +25,7 @@ from chop.ir.tensor_type import Layout, Parameter, TensorType, channels_last
 from chop.nn.result import ResultLayer
 from chop.ops.channels import Axes, Resize, Ties, broadcast, zeros
 from chop.ops.events import EventGraph, Offer
+from chop.ops.factoring import Factoring
 from chop.ops.timing import Flow, elastic
 
 __all__ = [
@@ -267,6 +268,10 @@ class Op(ABC, Generic[A]):
         Raises UnsupportedOpError where it cannot.
         """
         raise UnsupportedOpError(f"operator '{self.name}' has no rule for layers of other channels")
+
+    def factoring(self, layer: nn.Module) -> Factoring | None:
+        """Returns what the layer can be taken apart into; None: nothing."""
+        return None
 
     @abstractmethod
     def infer(self, site: Site[A]) -> TensorType:

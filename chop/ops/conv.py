@@ -27,6 +27,7 @@ from chop.ops.accumulate import alignment
 from chop.ops.base import Call, Case, Op, Site, Stage, StreamOrder
 from chop.ops.channels import Axes, Resize, Ties, resized_parameters, zeros
 from chop.ops.depthwise import DEPTHWISE, DepthwiseAttributes
+from chop.ops.factoring import Factoring, of_conv
 from chop.ops.linear import Linear, LinearAttributes
 from chop.ops.window import WINDOW, WindowAttributes, taps_inside, window_values
 from chop.ops.windows import WindowShape
@@ -167,6 +168,9 @@ class Conv(Op[ConvAttributes]):
         of_group = (into % each)[: len(into) // groups]
         parameters = {"weight": (out, of_group), "bias": (out,)}
         return resized_parameters(layer, parameters, sizes, 1)
+
+    def factoring(self, layer: nn.Module) -> Factoring | None:
+        return of_conv(layer) if isinstance(layer, ConvLayer) else None
 
     def reads(self, shape: tuple[int, ...]) -> StreamOrder:
         return StreamOrder.CHANNELS

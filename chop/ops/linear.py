@@ -32,6 +32,7 @@ from chop.ops.accumulate import (
 from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, StreamOrder
 from chop.ops.channels import Axes, Resize, Ties, resized_parameters
 from chop.ops.events import EventGraph, Offer, folded_events
+from chop.ops.factoring import Factoring, of_linear
 from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow, folded
 
@@ -127,6 +128,9 @@ class Linear(Op[LinearAttributes]):
         into, out = inputs[0][-1], output[-1]
         sizes = {"in_features": len(into), "out_features": len(out)}
         return resized_parameters(layer, {"weight": (out, into), "bias": (out,)}, sizes, 1)
+
+    def factoring(self, layer: nn.Module) -> Factoring | None:
+        return of_linear(layer) if isinstance(layer, nn.Linear) else None
 
     def infer(self, site: Site[LinearAttributes]) -> TensorType:
         single = site.attributes.vectors == 1

@@ -42,6 +42,8 @@ CALLS: dict[str, tuple[Arguments, bool]] = {
         lambda _: {"by": "name", "fc1": {"config": {"channel_multiplier": 1.5}}},
         False,
     ),
+    "flatten_convolution": (lambda _: {"default": {"config": {"rank": 1}}}, False),
+    "svd_low_rank": (lambda _: {"by": "type", "linear": {"config": {"rank": 1}}}, False),
     "fold_batch_norm": (lambda _: {}, False),
     "equalize": (lambda _: {}, False),
     "quantize": (lambda _: {"default": {"config": EIGHT_BITS}}, False),
@@ -59,7 +61,7 @@ CALLS: dict[str, tuple[Arguments, bool]] = {
     "emit_verilog_tb": (lambda place: {"project_dir": place / "design"}, True),
 }
 # Those whose other keys are entries.
-ENTRIES = ("channel_multiplier", "quantize")
+ENTRIES = ("channel_multiplier", "flatten_convolution", "quantize", "svd_low_rank")
 ANALYSIS = tuple(name for name, target in PASSES.items() if "_analysis_pass" in target)
 
 
@@ -191,6 +193,8 @@ def test_a_model_must_be_wrapped() -> None:
 
 NEEDS = {
     "channel_multiplier": "add_common_metadata",
+    "flatten_convolution": "add_common_metadata",
+    "svd_low_rank": "add_common_metadata",
     "init_metadata": None,
     "add_common_metadata": "init_metadata",
     "add_software_metadata": "add_common_metadata",

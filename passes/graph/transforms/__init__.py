@@ -11,6 +11,7 @@ from chop.passes.graph.transforms.emit import (
 from chop.passes.graph.transforms.emit_pytorch import emit_pytorch_transform_pass
 from chop.passes.graph.transforms.equalize import equalize_transform_pass
 from chop.passes.graph.transforms.fake_to_true import fake_to_true_transform_pass
+from chop.passes.graph.transforms.flatten_convolution import flatten_convolution_transform_pass
 from chop.passes.graph.transforms.float_to_fake import float_to_fake_transform_pass
 from chop.passes.graph.transforms.fold_batch_norm import fold_batch_norm_transform_pass
 from chop.passes.graph.transforms.learn_rounding import learn_rounding_transform_pass
@@ -18,6 +19,7 @@ from chop.passes.graph.transforms.prune import prune_transform_pass
 from chop.passes.graph.transforms.quantize import quantize_transform_pass
 from chop.passes.graph.transforms.refresh import refresh_metadata_transform_pass
 from chop.passes.graph.transforms.share_weights import share_weights_transform_pass
+from chop.passes.graph.transforms.svd_low_rank import svd_low_rank_transform_pass
 
 __all__ = [
     "channel_multiplier_transform_pass",
@@ -29,6 +31,7 @@ __all__ = [
     "emit_verilog_top_transform_pass",
     "equalize_transform_pass",
     "fake_to_true_transform_pass",
+    "flatten_convolution_transform_pass",
     "float_to_fake_transform_pass",
     "fold_batch_norm_transform_pass",
     "learn_rounding_transform_pass",
@@ -36,4 +39,5 @@ __all__ = [
     "quantize_transform_pass",
     "refresh_metadata_transform_pass",
     "share_weights_transform_pass",
+    "svd_low_rank_transform_pass",
 ]
