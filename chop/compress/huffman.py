@@ -81,7 +81,9 @@ def code_of(counts: Ints) -> Code:
 
     Huffman, "A method for the construction of minimum-redundancy codes", 1952.
     """
-    heap = [(int(n), symbol, (symbol,)) for symbol, n in enumerate(counts) if n]
+    heap: list[tuple[int, int, tuple[int, ...]]] = [
+        (int(n), symbol, (symbol,)) for symbol, n in enumerate(counts) if n
+    ]
     lengths = [0] * len(counts)
     if len(heap) == 1:
         lengths[heap[0][1]] = 1

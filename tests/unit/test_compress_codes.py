@@ -104,7 +104,7 @@ def test_sizes_are_those_of_the_file(bits: int | None) -> None:
     around = 4 + 4 + 2 + 2 + 4
     tensor = 2 + 1 + 2 + 2 * 4 + 1 + (1 + 4 + 2 + 2) + 4 + (4 if size.position_bits else 0)
     assert len(encode_bytes({}, {"w": values}, bits)) == around + tensor + size.bytes
-    assert (size.params, size.kept) == (4200, np.count_nonzero(values))
+    assert (size.params, size.kept) == (4200, int(np.count_nonzero(values)))
     coded = code_tensor(values, bits)
     assert coded is not None
     assert size.fillers == coded.fillers
