@@ -74,7 +74,10 @@ class Series:
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """A straight line across the plot at a value of one axis, with its name beside it."""
+    """A straight line across the plot at a value of one axis.
+
+    That of "y" is named in the legend, that of "x" above its end.
+    """
 
     name: str
     value: float
@@ -120,7 +123,9 @@ def plot(
     across = [m.x for m in marks] + [line.value for line in lines if line.axis == "x"]
     up = [m.y for m in marks] + [line.value for line in lines if line.axis == "y"]
     named = [s for s in series if s.name]
-    legend, below = _legend(named, width) if len(named) > 1 else ([], 0.0)
+    rules = [line for line in lines if line.axis == "y"]
+    named = named if len(named) > 1 else []
+    legend, below = _legend(named, rules, width) if named or rules else ([], 0.0)
     vertical = scale_of(y, up, height / 44)
     left = 14 + _CHARACTER * max((len(t.text) for t in vertical.ticks), default=1) + _TICK
     last = len(scale_of(x, across, width / 90).ticks[-1].text)
@@ -252,25 +257,31 @@ def _title(lines: Sequence[str]) -> str:
     return f"<title>{escape(text)}</title>" if text else ""
 
 
-def _legend(series: Sequence[Series], width: float) -> tuple[list[str], float]:
+def _legend(
+    series: Sequence[Series], rules: Sequence[Line], width: float
+) -> tuple[list[str], float]:
     """Returns the legend above the plot, in as many lines as it needs, and its height."""
+    entries = [(s.name, f"s{s.colour}", _sample(s)) for s in series]
+    entries += [(rule.name, "", ("rule", None)) for rule in rules]
     parts, x, y = [], 14.0, 14.0
-    for s in series:
-        wide = 24 + len(s.name) * _CHARACTER + 12
+    for name, colour, (kind, radius) in entries:
+        wide = 24 + len(name) * _CHARACTER + 12
         if x > 14 and x + wide > width:
             x, y = 14.0, y + 18
-        sample = (
-            f'<path class="line" d="M{_n(x)} {_n(y - 4)}h14"/>'
-            if s.style in ("line", "both", "steps")
-            else f'<circle class="dot{" open" if s.style == "open" else ""}" cx="{_n(x + 7)}" '
-            f'cy="{_n(y - 4)}" r="4.5"/>'
-        )
-        parts.append(
-            f'<g class="s{s.colour}">{sample}<text class="name" x="{_n(x + 20)}" y="{_n(y)}">'
-            f"{escape(s.name)}</text></g>"
-        )
+        sample = f'<path class="{kind}" d="M{_n(x)} {_n(y - 4)}h14"/>'
+        if radius is not None:
+            sample = f'<circle class="{kind}" cx="{_n(x + 7)}" cy="{_n(y - 4)}" r="{radius}"/>'
+        text = f'<text class="name" x="{_n(x + 20)}" y="{_n(y)}">{escape(name)}</text>'
+        parts.append(f'<g class="{colour}">{sample}{text}</g>')
         x += wide
     return parts, y + 6
+
+
+def _sample(series: Series) -> tuple[str, float | None]:
+    """Returns the class of the sample beside a name, and the radius of a dot."""
+    if series.style in ("line", "both", "steps"):
+        return "line", None
+    return ("dot open" if series.style == "open" else "dot"), 4.5
 
 
 def _axes(
@@ -318,11 +329,7 @@ def _rule(frame: _Frame, line: Line, horizontal: Scale, vertical: Scale) -> str:
             f'text-anchor="{"end" if left else "start"}">{escape(line.name)}</text>'
         )
     at = _at(vertical, line.value, frame.bottom, frame.top)
-    return (
-        f'<path class="rule" d="M{_n(frame.left)} {_n(at)}H{_n(frame.right)}"/>'
-        f'<text class="name halo" x="{_n(frame.left + 5)}" y="{_n(at - 5)}">'
-        f"{escape(line.name)}</text>"
-    )
+    return f'<path class="rule" d="M{_n(frame.left)} {_n(at)}H{_n(frame.right)}"/>'
 
 
 def _series(series: Series, frame: _Frame, horizontal: Scale, vertical: Scale) -> str:
