@@ -110,9 +110,9 @@ def test_a_chart_stays_in_its_frame(draw: object, width: int) -> None:
                 assert 0 <= float(e.attrib[y]) <= height
     for text in root.iter(f"{_SVG}text"):
         # Counted in narrow characters: an estimate, as the drawing's own.
-        wide, x = 5.5 * len(text.text or ""), float(text.attrib["x"])
+        wide, at = 5.5 * len(text.text or ""), float(text.attrib["x"])
         anchor = text.get("text-anchor", "start")
-        left = x - {"end": wide, "middle": wide / 2, "start": 0.0}[anchor]
+        left = at - {"end": wide, "middle": wide / 2, "start": 0.0}[anchor]
         assert left >= -6, text.text
         assert left + wide <= width + 6, text.text
     xs = [
