@@ -163,6 +163,9 @@ def _write_case(
 def _captured(stream: StreamEntry, results: Path, samples: int) -> Ints:
     """Returns what a sink wrote, as [complete samples, elements]."""
     text = (results / f"{stream.name}.hex").read_text(encoding="utf-8")
+    if not text:
+        # A deadlock before the first beat.
+        return np.zeros((0, stream.elements), np.int64)
     try:
         beats = hex_to_beats(text, stream.lanes, stream.format.width, stream.format.signed)
     except ValueError as error:

@@ -20,7 +20,7 @@ from chop.schedule.units import dataflow_of
 from tests.ops.designs import annotated
 from tests.unit.stream_simulator import simulate
 
-_CONFIG = {
+CONFIG = {
     "name": "integer",
     "data_in_width": 8,
     "data_in_frac_width": 4,
@@ -58,7 +58,7 @@ class _Dag(nn.Module):
         return last
 
 
-class _Residual(nn.Module):
+class Residual(nn.Module):
     def __init__(self, stride: int) -> None:
         super().__init__()
         self.first = nn.Conv2d(2, 2, 3, padding=1)
@@ -78,7 +78,7 @@ class Design:
 
     def __init__(self, model: nn.Module, shape: tuple[int, ...], interval: int) -> None:
         graph = annotated(model, [torch.randn(2, *shape)])
-        graph = quantize_transform_pass(graph, {"default": {"config": _CONFIG}})
+        graph = quantize_transform_pass(graph, {"default": {"config": CONFIG}})
         dataflow, rom = dataflow_of(graph), RomOptions()
         options = HardwareOptions(target_initiation_interval=interval)
         self.plan = make_plan(dataflow, choose_foldings(dataflow, options, rom), rom)
@@ -137,7 +137,7 @@ def dag(seed: str) -> Design:
 
 def residual(stride: int, interval: int) -> Design:
     torch.manual_seed(stride)
-    return Design(_Residual(stride), (2, 6, 6), interval)
+    return Design(Residual(stride), (2, 6, 6), interval)
 
 
 def _check(design: Design, label: str) -> None:
