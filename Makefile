@@ -16,7 +16,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-networks setup clean
+.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-networks bench-compression setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -57,6 +57,9 @@ bench-accuracy: $(STAMP)
 
 bench-networks: $(STAMP)
 	$(BIN)/python benchmarks/networks.py
+
+bench-compression: $(STAMP)
+	$(BIN)/python benchmarks/compression.py
 
 bench-formats: $(STAMP)
 	$(BIN)/python benchmarks/formats.py

@@ -302,6 +302,9 @@ def test_a_shared_value_moves_by_the_sum_of_its_members_gradients(kind: Any) -> 
         (values.grad,) = torch.autograd.grad(loss, values)
         reference.step()
         _step(layer, controller, optimizer, Moment(0, 1, step, 6))
+        # Neither do zeros count where gradients are clipped.
+        assert layer.weight.grad is not None
+        assert not layer.weight.grad[index == 0].any()
         found = [torch.unique(layer.weight.detach()[index == n]) for n in range(4)]
         assert [len(f) for f in found] == [1, 1, 1, 1]
         assert found[0].item() == 0.0
