@@ -34,10 +34,10 @@ def network() -> nn.Sequential:
     with torch.random.fork_rng():
         torch.manual_seed(3)
         layers = (
-            nn.Conv2d(3, 12, 5, stride=(2, 1), padding=(1, 2), dilation=(1, 2)),
+            nn.Conv2d(3, 12, 5, stride=(2, 1), padding=(1, 2), dilation=(2, 2)),
             nn.ReLU(),
             nn.Flatten(),
-            nn.Linear(12 * 3 * 8, 20, bias=False),
+            nn.Linear(12 * 1 * 8, 20, bias=False),
             nn.Linear(20, 3),
         )
         return nn.Sequential(*layers).double()
