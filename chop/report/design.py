@@ -129,7 +129,7 @@ def structure(inputs: Inputs) -> Section:
         "Every box is hardware of its own, every arrow a stream. Point at one, or reach it with "
         "the Tab key, for its formats, shapes, lanes and cost; a click leads to its row below."
     )
-    if not m.instances:
+    if not m.drivers:
         note = "This folder was emitted by an older version, which kept no record of the wiring."
         return Section("graph", "Graph", lead, (Note(note), cycles(m)))
     picture = Picture("Graph of the design", draw_design(m), MEASURES)
@@ -157,11 +157,12 @@ def cycles(manifest: Manifest) -> Bars:
         share = rest[0].cycles / interval
         rows.append(BarRow(f"{len(rest)} others", share, f"\u2264 {share:.0%} each", "", "#layers"))
     slowest = [layer.node for layer in manifest.layers if layer.cycles == most]
-    note = (
-        f"Cycles per sample; the full width is the interval of {interval:,} cycles. "
-        f"{_listed(slowest)} set{'s' if len(slowest) == 1 else ''} the pace"
-        + (f" of {most:,}." if most != interval else ".")
-    )
+    note = f"Cycles per sample; the full width is the interval, {interval:,}. "
+    if slowest:
+        note += f"{_listed(slowest)} set{'s' if len(slowest) == 1 else ''} the pace"
+        note += f" of {most:,}." if most != interval else "."
+    else:
+        note += "The ports set the pace."
     return Bars("Where the cycles go", tuple(rows), note)
 
 

@@ -9,7 +9,10 @@ from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
+import torch
+from torch import nn
 
+import chop
 from chop.cli.main import main
 from chop.ir.manifest import Manifest
 from chop.report.inputs import read_inputs
@@ -105,6 +108,42 @@ def test_the_graph_has_the_design_s_streams_and_queues(build: Path) -> None:
     rows = _rows(parse(_page(build)), "Queues by size")
     depths = sorted(row[2] for row in rows if row[1] == "FIFO")
     assert depths == sorted(f"{fifo.parameters['Depth']:,}" for fifo in fifos)
+
+
+class _Clash(nn.Module):
+    """A layer by the name that a port has, two inputs, and two outputs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.y0, self.z = nn.Linear(4, 4), nn.Linear(6, 4)
+
+    def forward(self, x: torch.Tensor, z: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        first = self.y0(x)
+        return first, torch.relu(first + self.z(z))
+
+
+@pytest.mark.parametrize(
+    ("model", "widths", "nodes"),
+    [
+        (nn.Flatten(), [(2, 3)], ["x", "y"]),
+        (_Clash(), [(4,), (6,)], ["add", "relu", "x", "y0", "y0_out", "y1", "z", "z_1"]),
+    ],
+    ids=["wires", "clash"],
+)
+def test_odd_designs_have_a_page(
+    model: nn.Module, widths: list[tuple[int, ...]], nodes: list[str], tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    inputs = [torch.randn(8, *width) for width in widths]
+    build = tmp_path / "build/odd"
+    example = [x[:1] for x in inputs]
+    compiled = chop.compile(model, example, calibration_inputs=inputs, out_dir=build)
+    root = parse(render_page(read_inputs(build, tmp_path), tmp_path / "page.html"))
+    shown = [str(e.attributes["data-node"]) for e in root.all() if "data-node" in e.attributes]
+    ports = {entry.name for entry in compiled.manifest.inputs}
+    assert sorted("x" if n in ports and n == "input_1" else n for n in shown) == nodes
+    arrows = [e for e in root.all() if "edge" in (e.attributes.get("class") or "").split()]
+    assert len(arrows) == len(links(compiled.manifest))
 
 
 def test_the_tables_say_what_the_files_say(build: Path) -> None:
