@@ -93,6 +93,7 @@ class PruneArguments(PassArguments):
 
     `weight` and `activation` are for all layers, and what an entry does not say is taken from
     there. `calibration` is data: tensors by input name, or a loader. `seed` is for random choices.
+    `show`: print the table of layers.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
@@ -103,6 +104,7 @@ class PruneArguments(PassArguments):
     default: Mapping[str, Any] = Field(default_factory=dict)
     calibration: Any = None
     seed: int = Field(default=0, ge=0)
+    show: bool = False
 
     @property
     def entries(self) -> Mapping[str, Any]:
