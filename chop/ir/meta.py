@@ -82,6 +82,9 @@ class Folding:
 
     `input_stationary`: every input beat is used up before the next is taken, and partial sums of
     all outputs are kept; otherwise one group of outputs is finished after the other.
+
+    `digits`: into how many digits a number is cut that goes through an adder graph, 0 where there
+    is none; `worth` is then the number of multipliers that take as many LUTs.
     """
 
     in_lanes: int
@@ -89,6 +92,13 @@ class Folding:
     cycles: int
     multipliers: int
     input_stationary: bool = False
+    digits: int = 0
+    worth: int = 0
+
+    @property
+    def price(self) -> int:
+        """The multipliers, or what an adder graph is worth in them."""
+        return self.multipliers + self.worth
 
 
 @dataclass(frozen=True, slots=True)

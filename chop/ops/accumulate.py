@@ -17,7 +17,9 @@ from chop.ops.base import Build, Site
 __all__ = [
     "LEVELS_PER_STAGE",
     "accumulator_type",
+    "adder_luts",
     "alignment",
+    "block_rams",
     "product_scale",
     "product_shift",
     "ram_cost",
@@ -34,6 +36,8 @@ LEVELS_PER_STAGE = 2
 # A ROM of more words and bits than these goes to block RAM, whose output wants a register of its
 # own. Up to 32 words a bit costs one 6-input LUT or two 4-input ones, which no block RAM repays.
 _LOGIC_ROM_WORDS, _LOGIC_ROM_BITS = 32, 4096
+# Words and bits of a block RAM.
+_BLOCK_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
 
 def product_scale(site: Site[Any]) -> Scale | None:
@@ -116,8 +120,19 @@ def rom_latency(style: str) -> int:
 
 
 def rom_luts(words: int, bits: int) -> int:
-    """A 4-input LUT holds 16 words of a bit."""
-    return -(-words // 16) * bits
+    """A 4-input LUT holds 16 words of a bit; Yosys needs a third more with every bit of address.
+
+    Few words are few functions of their address: bits that are alike share a LUT.
+    """
+    if words <= 16:
+        return 0 if words <= 2 else min(bits, (1 << words) - 2 - 2 * words.bit_length())
+    more = min(1 + ((words - 1).bit_length() - 4) / 3, 1.75)
+    return int(-(-words // 16) * bits * more)
+
+
+def adder_luts(width: int) -> int:
+    """Returns the 4-input LUTs of an addition: carry chains go by two bits."""
+    return width + width % 2
 
 
 def ram_luts(words: int, bits: int) -> int:
@@ -125,9 +140,18 @@ def ram_luts(words: int, bits: int) -> int:
     return 6 * -(-words // 16) * -(-bits // 4)
 
 
+def block_rams(words: int, bits: int) -> int:
+    """Returns the block RAMs of 18 Kbit of a memory: the widest shape that is deep enough.
+
+    Lattice FPGA-TN-02204 (ECP5) and AMD UG473 (7 series) have the same shapes; Yosys takes the one
+    of which it needs the fewest.
+    """
+    return min(-(-words // depth) * -(-bits // width) for depth, width in _BLOCK_SHAPES)
+
+
 def ram_cost(words: int, bits: int) -> Cost:
-    """Returns what a memory takes: a block RAM of 512 words by 36 bits for 32 distributed cells."""
-    cells, blocks = -(-words // 16) * -(-bits // 4), -(-words // 512) * -(-bits // 36)
+    """Returns what a memory takes: a block RAM of 18 Kbit for 32 distributed cells."""
+    cells, blocks = -(-words // 16) * -(-bits // 4), block_rams(words, bits)
     return Cost(brams=blocks) if cells > 32 * blocks else Cost(luts=6 * cells, ffs=bits)
 
 

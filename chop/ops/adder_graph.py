@@ -83,6 +83,17 @@ class AdderGraph:
             return self.low, self.high
         return self.nodes[node - self.inputs].low, self.nodes[node - self.inputs].high
 
+    def ranged(self, low: int, high: int) -> AdderGraph:
+        """Returns the same graph for integers in low..high."""
+        rows = list(np.eye(self.inputs, dtype=np.int64))
+        nodes = []
+        for n in self.nodes:
+            rows.append(_row(rows[n.a], rows[n.b], n.shift, n.negative))
+            reached = _range(rows[-1], low, high)
+            cost = _adder_bits(_range(rows[n.a], low, high), n.shift, n.negative, *reached)
+            nodes.append(Node(n.a, n.b, n.shift, n.negative, *reached, n.depth, cost))
+        return AdderGraph(self.inputs, low, high, tuple(nodes), self.outputs)
+
     def evaluate(self, x: Ints) -> Ints:
         """Returns the outputs [N, outputs] of integers [N, inputs], node by node."""
         values = [x[:, i] for i in range(self.inputs)]
@@ -264,7 +275,7 @@ class _Solver:
         """Returns the node of a +- 2^far b; the one that is shifted less comes first."""
         if far < 0:
             a, b, far = b, a, -far
-        row = self._rows[a] + (self._rows[b] << far) * (-1 if negative else 1)
+        row = _row(self._rows[a], self._rows[b], far, negative)
         low, high = self._range(row)
         depth = 1 + max(self._depth(a), self._depth(b))
         cost = _adder_bits(self._range(self._rows[a]), far, negative, low, high)
@@ -279,16 +290,13 @@ class _Solver:
         key = (node.a, node.b, node.shift, negative)
         if key not in self._known:
             self._known[key] = self._inputs + len(self._nodes)
-            self._rows.append(
-                self._rows[node.a] + (self._rows[node.b] << node.shift) * (-1 if negative else 1)
-            )
+            self._rows.append(_row(self._rows[node.a], self._rows[node.b], node.shift, negative))
             self._nodes.append(node)
             self._places.append({})
         return self._known[key], negative and far < 0
 
     def _range(self, row: Ints) -> tuple[int, int]:
-        up, down = int(np.maximum(row, 0).sum()), int(np.minimum(row, 0).sum())
-        return up * self._low + down * self._high, up * self._high + down * self._low
+        return _range(row, self._low, self._high)
 
     def _depth(self, node: int) -> int:
         return 0 if node < self._inputs else self._nodes[node - self._inputs].depth
@@ -307,6 +315,16 @@ class _Solver:
             return Sum(None, 0, False)
         _, shift, node, sign = queue[0]
         return Sum(node, shift, sign < 0)
+
+
+def _row(a: Ints, b: Ints, shift: int, negative: bool) -> Ints:
+    return a - (b << shift) if negative else a + (b << shift)
+
+
+def _range(row: Ints, low: int, high: int) -> tuple[int, int]:
+    """Returns what a sum of inputs, each in low..high, can reach."""
+    up, down = int(np.maximum(row, 0).sum()), int(np.minimum(row, 0).sum())
+    return up * low + down * high, up * high + down * low
 
 
 def _adder_bits(first: tuple[int, int], shift: int, negative: bool, low: int, high: int) -> int:

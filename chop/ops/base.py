@@ -37,6 +37,7 @@ __all__ = [
     "Op",
     "RomOptions",
     "Site",
+    "Source",
     "Stage",
     "StreamOrder",
 ]
@@ -150,6 +151,15 @@ class Memory:
     file: str
     words: Ints
     width: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """A module that is written for one site: its name, a template of hw/templates, its values."""
+
+    module: str
+    template: str
+    values: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -362,6 +372,17 @@ class Op(ABC, Generic[A]):
         """Returns every folding that the hardware can be built with."""
         return elementwise_foldings(site.exact.elements)
 
+    def adder_foldings(self, site: Site[A]) -> tuple[Folding, ...]:
+        """Returns further foldings, with one graph of additions in place of multipliers.
+
+        Asked for only where they are wanted: to find the graph may take seconds.
+        """
+        return ()
+
+    def sources(self, site: Site[A], build: Build) -> tuple[Source, ...]:
+        """Returns the modules that are written for this site alone."""
+        return ()
+
     def memories(self, site: Site[A], build: Build) -> tuple[Memory, ...]:
         """Returns the constants in the order in which the hardware reads them."""
         return ()
@@ -406,7 +427,9 @@ class Op(ABC, Generic[A]):
             return Cost()
         lanes, out = build.folding.out_lanes, site.output.fixed.width
         rounds = site.exact.fixed.frac_width > site.output.fixed.frac_width
-        return Cost(lanes * (out + rounds * site.inputs[0].fixed.width), lanes * out + 1)
+        saturates = rounds or site.exact.low < site.output.low or site.exact.high > site.output.high
+        luts = out * saturates + site.inputs[0].fixed.width * rounds
+        return Cost(lanes * max(luts, 2), lanes * out + 1)
 
     @abstractmethod
     def cases(self) -> tuple[Case, ...]:

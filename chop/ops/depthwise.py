@@ -18,7 +18,9 @@ from chop.ir.tensor_type import TensorType
 from chop.ops.accumulate import (
     LEVELS_PER_STAGE,
     accumulator_type,
+    adder_luts,
     alignment,
+    block_rams,
     product_scale,
     product_shift,
     ram_luts,
@@ -186,7 +188,7 @@ class Depthwise(Op[DepthwiseAttributes]):
         pixels = a.windows.channels // folding.in_lanes
         sums, weight_bits = out * site.exact.fixed.width, folding.multipliers * products.code_width
         levels = range(1, (taps - 1).bit_length() + 1)
-        adders = [out * -(-taps // (1 << k)) * (products.width + k) for k in levels]
+        adders = [out * -(-taps // (1 << k)) * adder_luts(products.width + k) for k in levels]
         control = 40 + 3 * words.bit_length()
         luts = (
             control
@@ -208,7 +210,7 @@ class Depthwise(Op[DepthwiseAttributes]):
         constants = np.abs(site.parameters["weight"].values) if words == 1 else None
         count = folding.multipliers
         dsps = count if constants is None else int(np.count_nonzero(constants & (constants - 1)))
-        brams = -(-weight_bits // 36) * -(-words // 512) if block else 0
+        brams = block_rams(words, weight_bits) if block else 0
         own = Cost(luts, ffs, dsps if products.multiplies else 0, brams)
         order, width = _order(site, folding), site.inputs[0].stream_width
         windows = window_cost(a.windows, folding.in_lanes, width, order, _depth(site, build))

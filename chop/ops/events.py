@@ -173,7 +173,6 @@ def folded_events(
     `depths` are those of its input buffer and of its output queue.
     """
     vectors, beats, groups = sizes
-    in_depth, out_depth = depths
     starts = np.arange(vectors, dtype=np.int64)[:, None] * (beats * groups)
     inner, group = np.arange(beats, dtype=np.int64), np.arange(groups, dtype=np.int64)
     if input_stationary:
@@ -185,11 +184,32 @@ def folded_events(
     else:
         first, last, ends = inner, (groups - 1) * beats + inner, (group + 1) * beats - 1
     first, last, ends = ((starts + own).reshape(-1) for own in (first, last, ends))
+    return _stepped(graph, offer, (first, last, ends), latency, depths)
+
+
+def repeated_events(
+    graph: EventGraph, offer: Offer, steps: int, latency: int, depths: tuple[int, int]
+) -> Offer:
+    """Returns the result of `chop_adder_shell`: every beat takes so many steps, and gives one."""
+    first = np.arange(offer.count, dtype=np.int64) * steps
+    last = first + steps - 1
+    return _stepped(graph, offer, (first, last, last), latency, depths)
+
+
+def _stepped(
+    graph: EventGraph,
+    offer: Offer,
+    uses_and_ends: tuple[Ints, Ints, Ints],
+    latency: int,
+    depths: tuple[int, int],
+) -> Offer:
+    """Returns the result of a unit that does a step a cycle.
+
+    Of the steps, every beat's first and last use are said, and those that complete a result.
+    """
+    (first, last, ends), (in_depth, out_depth) = uses_and_ends, depths
     # What happens at the other steps follows from these.
-    seen = np.zeros(vectors * beats * groups, dtype=bool)
-    for own in (first, last, ends):
-        seen[own] = True
-    steps = np.flatnonzero(seen)
+    steps = np.unique(np.concatenate([first, last, ends]))
     taken, made = graph.take(offer), graph.add(steps)
     numbers = np.arange(offer.count, dtype=np.int64)
     graph.after(made, np.searchsorted(steps, first), taken, numbers, 1)

@@ -19,7 +19,9 @@ from chop.ir.tensor_type import TensorType, stream_permutation
 from chop.ops.accumulate import (
     LEVELS_PER_STAGE,
     accumulator_type,
+    adder_luts,
     alignment,
+    block_rams,
     product_scale,
     product_shift,
     ram_luts,
@@ -29,12 +31,13 @@ from chop.ops.accumulate import (
     signed_width,
     start_of,
 )
-from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, StreamOrder
+from chop.ops.adders import Adders, adders_of, digit_counts, is_solvable
+from chop.ops.base import Binding, Build, Call, Case, Memory, Op, Site, Source, StreamOrder
 from chop.ops.channels import Axes, Resize, Ties, resized_parameters
-from chop.ops.events import EventGraph, Offer, folded_events
+from chop.ops.events import EventGraph, Offer, folded_events, repeated_events
 from chop.ops.factoring import Factoring, of_linear
 from chop.ops.products import Products, products_of
-from chop.ops.timing import Flow, folded
+from chop.ops.timing import Flow, folded, repeated
 
 __all__ = ["Linear"]
 
@@ -69,7 +72,8 @@ class Linear(Op[LinearAttributes]):
     cycles = (
         "vectors * (in_features / in_lanes) * (out_features / out_lanes); latency RomLatency + 2 "
         "+ ceil(log2(in_lanes) / LevelsPerStage) behind the step that completes an output, 1 "
-        "more for minifloat weights, 1 more with block exponents"
+        "more for minifloat weights, 1 more with block exponents; as an adder graph vectors * "
+        "digits, latency 2 + ceil(depth / LevelsPerStage)"
     )
     limits = "weight and bias are constants"
     quantizes_input = True
@@ -161,7 +165,28 @@ class Linear(Op[LinearAttributes]):
                 found += [Folding(p, q, cycles, p * q, order) for order in orders]
         return tuple(found)
 
+    def adder_foldings(self, site: Site[LinearAttributes]) -> tuple[Folding, ...]:
+        a, products = site.attributes, _products(site)
+        if a.sets > 1 or site.inputs[0].coded or not is_solvable(_matrix(site)):
+            return ()
+        found = []
+        for digits in digit_counts(site.inputs[0].fixed.width):
+            luts = _adders(site, digits).cost(1, 1).luts
+            worth = max(1, -(-luts // products.equivalent_luts))
+            cycles = a.vectors * digits
+            found.append(Folding(a.in_features, a.out_features, cycles, 0, True, digits, worth))
+        return tuple(found)
+
+    def sources(self, site: Site[LinearAttributes], build: Build) -> tuple[Source, ...]:
+        if not build.folding.digits:
+            return ()
+        values = _adders(site, build.folding.digits).parameters()
+        module = _module(site, build)
+        return (Source(module, "adders.sv.j2", {"name": module, "node": site.name, **values}),)
+
     def memories(self, site: Site[LinearAttributes], build: Build) -> tuple[Memory, ...]:
+        if build.folding.digits:
+            return ()
         folding, products = build.folding, _products(site)
         width = products.code_width
         words = _words(site, folding, products.codes)
@@ -178,6 +203,9 @@ class Linear(Op[LinearAttributes]):
         return tuple(memories)
 
     def bind(self, site: Site[LinearAttributes], build: Build) -> Binding:
+        if build.folding.digits:
+            depths = {"InDepth": build.in_depth, "OutDepth": build.out_depth}
+            return Binding(_module(site, build), depths)
         a, folding, products, start = site.attributes, build.folding, _products(site), _start(site)
         files = {"WeightFile": f'"{build.rom.file(f"{site.name}_weight")}"'}
         if products.exponent_width:
@@ -221,6 +249,8 @@ class Linear(Op[LinearAttributes]):
         self, site: Site[LinearAttributes], build: Build, valid: Sequence[Ints], samples: int
     ) -> Flow:
         a, folding = site.attributes, build.folding
+        if folding.digits:
+            return repeated(valid[0], folding.digits, _adders(site, folding.digits).latency)
         return folded(
             valid[0],
             samples * a.vectors,
@@ -238,6 +268,10 @@ class Linear(Op[LinearAttributes]):
         inputs: Sequence[Offer],
     ) -> Offer:
         a, folding = site.attributes, build.folding
+        depths = (build.in_depth, build.out_depth)
+        if folding.digits:
+            latency = _adders(site, folding.digits).latency
+            return repeated_events(graph, inputs[0], folding.digits, latency, depths)
         groups = a.out_features // folding.out_lanes
         return folded_events(
             graph,
@@ -245,11 +279,13 @@ class Linear(Op[LinearAttributes]):
             (a.vectors, a.in_features // folding.in_lanes, groups),
             folding.input_stationary,
             _latency(site, build),
-            (build.in_depth, build.out_depth),
+            depths,
         )
 
     def cost(self, site: Site[LinearAttributes], build: Build) -> Cost:
         """Counts 4-input LUTs, as Yosys does for ECP5; benchmarks/ compares the two."""
+        if build.folding.digits:
+            return _adders(site, build.folding.digits).cost(build.in_depth, build.out_depth)
         a, folding = site.attributes, build.folding
         p, q = folding.in_lanes, folding.out_lanes
         beats, groups = a.in_features // p, a.out_features // q
@@ -260,12 +296,13 @@ class Linear(Op[LinearAttributes]):
         weight_bits = q * (p * products.code_width + products.exponent_width)
         product = products.width
         levels = range(1, (p - 1).bit_length() + 1)
-        adders = [q * -(-p // (1 << k)) * (product + k) for k in levels]
+        adders = [q * -(-p // (1 << k)) * adder_luts(product + k) for k in levels]
         registered = [n for k, n in zip(levels, adders, strict=True) if k % LEVELS_PER_STAGE == 0]
         stored_sums = folding.input_stationary and groups > 1
         control = 40 + 3 * words.bit_length()
         luts = (
             control
+            + 30
             + p * q * products.luts
             + products.shift_width * (sums + q)
             + sum(adders)
@@ -287,7 +324,7 @@ class Linear(Op[LinearAttributes]):
             + products.scaled * (sums + q * (1 + len(levels)) * products.shift_width)
             + (sums if build.out_depth == 1 else 0)
         )
-        brams = -(-weight_bits // 36) * -(-words // 512) if block else 0
+        brams = block_rams(words, weight_bits) if block else 0
         # A constant weight that is zero or a power of two takes no multiplier.
         constants = np.abs(site.parameters["weight"].values) if words == 1 else None
         dsps = p * q if constants is None else int(np.count_nonzero(constants & (constants - 1)))
@@ -369,6 +406,28 @@ def _start(site: Site[LinearAttributes]) -> Ints | None:
     """Returns what every sum starts from, in the order of the result's stream."""
     found = start_of(site, _products(site).left_out)
     return None if found is None else found[_rows(site)]
+
+
+def _matrix(site: Site[LinearAttributes]) -> Ints:
+    """Returns the weights [outputs, inputs] in the order of the streams, at the sums' fraction."""
+    weight: Ints = site.parameters["weight"].values[np.ix_(_rows(site), _order(site))]
+    return weight << product_shift(site)
+
+
+def _adders(site: Site[LinearAttributes], digits: int) -> Adders:
+    x, (_, _, bias) = site.inputs[0], alignment(site)
+    return adders_of(
+        _matrix(site),
+        bias[_rows(site)],
+        (x.fixed.width, x.fixed.signed),
+        (x.low, x.high),
+        digits,
+        site.exact.fixed.width,
+    )
+
+
+def _module(site: Site[LinearAttributes], build: Build) -> str:
+    return f"adders_{build.rom.prefix}{site.name}"
 
 
 def _style(site: Site[LinearAttributes], build: Build) -> str:

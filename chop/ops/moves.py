@@ -15,6 +15,7 @@ from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost, Folding
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, TensorType
+from chop.ops.accumulate import block_rams
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage
 from chop.ops.channels import Axes, Ties
 from chop.ops.elementwise import flag
@@ -213,7 +214,7 @@ class MoveOp(Op[Move]):
             index = depth.bit_length()
             block = depth * bits > _LUT_RAM_BITS
             luts = 8 * index + 3 * counters + (0 if block else 6 * -(-depth // 16) * -(-bits // 4))
-            brams = -(-bits // 36) * -(-depth // 512) if block else 0
+            brams = block_rams(depth, bits) if block else 0
             return Cost(luts, 4 * index + counters + (0 if block else bits), 0, brams)
         bits = made.out_lanes * width
         gap = max(self_gap.bit_length() for self_gap in (*made.moves(True), int(made.places[0])))

@@ -16,7 +16,7 @@ import numpy as np
 
 from chop.formats.rounding import Ints
 
-__all__ = ["Flow", "elastic", "folded", "join", "occupancy", "serial", "widen"]
+__all__ = ["Flow", "elastic", "folded", "join", "occupancy", "repeated", "serial", "widen"]
 
 # Before any cycle.
 _EVER = -(np.int64(1) << 60)
@@ -115,6 +115,27 @@ def folded(
     return Flow(
         (valid,), reserved + latency, depth, order.least_depth, reserved, needed,
         order.places(used), order.steps(samples), order.wait,
+    )  # fmt: skip
+
+
+def repeated(valid: Ints, steps: int, latency: int) -> Flow:
+    """A unit that works on every beat for that many cycles, and gives a beat for it.
+
+    A beat taken in cycle a can be used from a + 1 on; its result is valid `latency` cycles after
+    its last step.
+    """
+    return _repeated(valid, serial(valid + 1, steps) + steps - 1, steps, latency)
+
+
+def _repeated(taken: Ints, ends: Ints, steps: int, latency: int) -> Flow:
+    places = np.concatenate([np.full(1, _EVER), ends])[: len(ends)]
+
+    def wait(taken: Ints, offered: Ints, narrow: int) -> Flow:
+        return _repeated(taken, offered - latency, steps, latency)
+
+    return Flow(
+        (taken,), ends + latency, max(1, occupancy(taken, ends)), 1, ends, ends - steps, places,
+        np.arange(1, len(ends) + 1, dtype=np.int64) * steps - 1, wait,
     )  # fmt: skip
 
 

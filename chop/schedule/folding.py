@@ -183,7 +183,7 @@ def least_cost(
 
 
 def _candidates(unit: Unit, options: HardwareOptions) -> tuple[Folding, ...]:
-    found = unit.op.foldings(unit.site)
+    found = _kernels(unit, options)
     wanted = _wanted(unit, options)
     if wanted is None:
         return found
@@ -208,6 +208,22 @@ def _candidates(unit: Unit, options: HardwareOptions) -> tuple[Folding, ...]:
     return pinned
 
 
+def _kernels(unit: Unit, options: HardwareOptions) -> tuple[Folding, ...]:
+    """Returns the foldings with multipliers, those with an adder graph, or both, as is asked."""
+    own = options.kernels.get(unit.node) or options.kernels.get(unit.path)
+    kernel = own or options.kernel
+    found = unit.op.foldings(unit.site)
+    if kernel == "multipliers":
+        return found
+    graphs = unit.op.adder_foldings(unit.site)
+    if own == "adders" and not graphs:
+        raise ConfigError(
+            f"node '{unit.node}': operator '{unit.op.name}' has no adder graph here; "
+            'use kernel "multipliers"'
+        )
+    return graphs if graphs and kernel == "adders" else (*found, *graphs)
+
+
 def _wanted(unit: Unit, options: HardwareOptions) -> tuple[int | None, int | None] | None:
     """Returns the lanes asked for a unit, by its node or by the path of its module."""
     return options.lanes.get(unit.node) or options.lanes.get(unit.path)
@@ -216,10 +232,13 @@ def _wanted(unit: Unit, options: HardwareOptions) -> tuple[int | None, int | Non
 def _check_names(dataflow: Dataflow, options: HardwareOptions) -> None:
     names = [unit.node for unit in dataflow.units]
     paths = {unit.path for unit in dataflow.units}
-    for name in options.lanes:
+    for table, name in (
+        *(("lanes", name) for name in options.lanes),
+        *(("kernels", name) for name in options.kernels),
+    ):
         if name not in names and name not in paths:
             raise ConfigError(
-                f"hardware.lanes: no node '{name}' with hardware of its own; "
+                f"hardware.{table}: no node '{name}' with hardware of its own; "
                 f"use one of {', '.join(names)}"
             )
 
@@ -228,7 +247,7 @@ def _interval(
     candidates: Mapping[str, tuple[Folding, ...]], options: HardwareOptions, pinned: Set[str]
 ) -> int:
     target = options.target_initiation_interval
-    fewest = {name: min(f.multipliers for f in found) for name, found in candidates.items()}
+    fewest = {name: min(f.price for f in found) for name, found in candidates.items()}
     budget = options.max_multipliers
     if target is None:
         budget = budget or max(_DEFAULT_MULTIPLIERS, sum(fewest.values()))
@@ -271,7 +290,7 @@ def _fastest(candidates: Mapping[str, tuple[Folding, ...]], budget: int) -> int:
 
 
 def _multipliers(candidates: Mapping[str, tuple[Folding, ...]], interval: int) -> int:
-    return sum(_cheapest(found, interval)[0].multipliers for found in candidates.values())
+    return sum(_cheapest(found, interval)[0].price for found in candidates.values())
 
 
 def _cheapest(found: Iterable[Folding], interval: int) -> list[Folding]:
@@ -281,8 +300,8 @@ def _cheapest(found: Iterable[Folding], interval: int) -> list[Folding]:
     if not keeping:
         least = min(f.cycles for f in every)
         keeping = [f for f in every if f.cycles == least]
-    fewest = min(f.multipliers for f in keeping)
-    return [f for f in keeping if f.multipliers == fewest]
+    fewest = min(f.price for f in keeping)
+    return [f for f in keeping if f.price == fewest]
 
 
 def _thrifty(unit: Unit, found: list[Folding], rom: RomOptions) -> list[Folding]:

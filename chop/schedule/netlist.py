@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from chop.ir.manifest import FormatEntry, StreamEntry
 from chop.ir.meta import common_of
 from chop.ir.tensor_type import TensorType
-from chop.ops.base import Memory
+from chop.ops.base import Memory, Source
 from chop.schedule.identifiers import identifiers
 from chop.schedule.pacing import edge_between
 from chop.schedule.plan import Plan
@@ -64,6 +64,7 @@ class Netlist:
     instances: list[Instance] = field(default_factory=list)
     assigns: list[tuple[str, str]] = field(default_factory=list)
     memories: list[Memory] = field(default_factory=list)
+    sources: list[Source] = field(default_factory=list)
 
 
 def build_netlist(dataflow: Dataflow, plan: Plan, top: str) -> Netlist:
@@ -148,6 +149,7 @@ class _Builder:
         build = self._plan.units[unit.node].build
         binding = unit.op.bind(unit.site, build)
         self._net.memories += unit.op.memories(unit.site, build)
+        self._net.sources += unit.op.sources(unit.site, build)
         connections = [("clk_i", "clk_i"), ("rst_ni", "rst_ni")]
         taken = [readers[unit.node, index] for index in range(len(binding.inputs))]
         if binding.packed:

@@ -27,6 +27,9 @@ def _lanes(value: object) -> object:
 Lanes = Annotated[tuple[int | None, int | None], BeforeValidator(_lanes)]
 
 
+Kernel = Literal["auto", "multipliers", "adders"]
+
+
 class HardwareOptions(BaseModel):
     """The table [hardware].
 
@@ -37,6 +40,10 @@ class HardwareOptions(BaseModel):
     `lanes` overrides both for a node (or the path of a module): [in, out], a table of `in_lanes`
     and `out_lanes` of which one may be left out, or one number for both. `rounding` is the design's
     one mode.
+    `kernel` is what linear layers and convolutions are made of: "multipliers", "adders" (one graph
+    of shared additions per layer, a vector every few cycles, where there is one), or "auto",
+    whichever takes fewer LUTs, a multiplier being counted as those it would take. `kernels`
+    overrides it, as `lanes` does.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -46,5 +53,7 @@ class HardwareOptions(BaseModel):
     max_luts: int | None = Field(default=None, ge=1)
     device: str | None = None
     lanes: Mapping[str, Lanes] = Field(default_factory=dict)
+    kernel: Kernel = "multipliers"
+    kernels: Mapping[str, Kernel] = Field(default_factory=dict)
     rom_style: Literal["auto", "logic", "distributed", "block"] = "auto"
     rounding: Literal["half_up", "floor", "half_even"] = "half_up"

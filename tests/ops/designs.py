@@ -52,6 +52,8 @@ _REDRAWN = (
     "no exact requantiser",
     "joins tensors of the scales",
 )
+# How many of the layers that can be are built without multipliers.
+_ADDER_GRAPHS = 0.3
 _LEAST_SAMPLES, _MOST_SAMPLES, _CYCLES = 12, 96, 2400
 
 
@@ -166,6 +168,9 @@ def random_foldings(
     found = {}
     for unit in units:
         every = [f for f in unit.op.foldings(unit.site) if f.cycles <= most_cycles]
+        if rng.random() < _ADDER_GRAPHS:
+            graphs = unit.op.adder_foldings(unit.site)
+            every = [f for f in graphs if f.cycles <= most_cycles] or every
         found[unit.node] = rng.choice(every)
     return found
 

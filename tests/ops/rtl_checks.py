@@ -79,9 +79,9 @@ def yosys_log(designs: Sequence[Design], folder: Path) -> str:
     return done.stdout + done.stderr
 
 
-def header_of(module: str) -> tuple[set[str], set[str]]:
-    """Returns the parameters and the ports of a library module."""
-    (path,) = Path(str(files("chop.hw"))).glob(f"*/{module}.sv")
+def header_of(module: str, folder: Path | None = None) -> tuple[set[str], set[str]]:
+    """Returns the parameters and the ports of a module, of the library or of an emitted folder."""
+    (path,) = (folder or Path(str(files("chop.hw")))).glob(f"*/{module}.sv")
     text = re.sub(r"//[^\n]*", "", path.read_text(encoding="utf-8"))
     header = text[re.search(rf"\bmodule\s+{module}\b", text).end() :].split(");", 1)[0]  # type: ignore[union-attr]
     parameters, _, ports = header.rpartition(") (")

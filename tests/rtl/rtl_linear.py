@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from tests.rtl.rtl_case import RANDOM, Case, Signal, element, layer_ports, rom_file
-from tests.rtl.rtl_models import Beat, Delay, Linear, LinearShape, pack, split
+from tests.rtl.rtl_models import Beat, Delay, Digits, Linear, LinearShape, pack, split
 
 
 @dataclass(frozen=True)
@@ -327,8 +327,71 @@ _PRODUCTS = (
     _product(Weights("minifloat", 3, 1), 1, signed=False),
 )
 
+
+def _shell(width: int, digits: int, depths: tuple[int, int], *, signed: bool = True) -> Case:
+    """Three lanes whose graph is wires: y = Start + x, or Start - x."""
+    lanes, digit_width = 3, -(-width // digits)
+    starts, negative = [RANDOM.randint(-40, 40) for _ in range(lanes)], 0b010
+    sum_width, y_width = 8 if digits > 1 else width + 8, width + 8
+    # Digits of signed numbers come with their sign inverted.
+    more = 1 << (width - 1) if signed and digits > 1 else 0
+
+    def function(beat: Beat) -> Beat:
+        numbers = [x + more for x in split(beat, lanes, width, signed)]
+        # Terms have a sign: of whole numbers that of x, of digits a zero in front.
+        return pack(
+            [
+                s - x if negative >> o & 1 else s + x
+                for o, (s, x) in enumerate(zip(starts, numbers, strict=True))
+            ],
+            y_width,
+        )
+
+    term_width = digit_width + (digits > 1 or not signed)
+    terms = [
+        f"{{1'b0, d[{(o + 1) * digit_width - 1}:{o * digit_width}]}}"
+        if term_width > digit_width
+        else f"d[{(o + 1) * digit_width - 1}:{o * digit_width}]"
+        for o in reversed(range(lanes))
+    ]
+    parameters: dict[str, int | str] = {
+        "InLanes": lanes,
+        "OutLanes": lanes,
+        "InWidth": width,
+        "InSigned": int(signed),
+        "Digits": digits,
+        "DigitWidth": digit_width,
+        "TermWidth": term_width,
+        "SumWidth": sum_width,
+        "OutWidth": y_width,
+        "Stages": 0,
+        "InDepth": depths[0],
+        "OutDepth": depths[1],
+        "Negative": f"{lanes}'h{negative:x}",
+        "Start": f"{lanes * sum_width}'h{pack(starts, sum_width):x}",
+    }
+    return Case(
+        "chop_adder_shell",
+        parameters,
+        lambda: Digits(function, digits, *depths, 2),
+        {**layer_ports(), "digits_o": "d", "terms_i": f"{{{', '.join(terms)}}}"},
+        (Signal("x", lanes, width),),
+        (Signal("y", lanes, y_width),),
+        wires=(Signal("d", lanes, digit_width),),
+    )
+
+
+_SHELLS = (
+    _shell(5, 1, (1, 2)),
+    _shell(4, 1, (2, 1), signed=False),
+    _shell(6, 3, (1, 2)),
+    _shell(5, 2, (2, 3), signed=False),
+    _shell(4, 4, (1, 1)),
+    _shell(3, 2, (3, 4)),
+)
+
 _TIMES = tuple(
     _times(*widths) for widths in ((4, 5), (3, 3), (3, 6), (6, 2), (5, 1), (1, 1), (2, 3))
 )
 
-CASES = (*_TIMES, *_PRODUCTS, *_LINEAR, *_KINDS)
+CASES = (*_SHELLS, *_TIMES, *_PRODUCTS, *_LINEAR, *_KINDS)

@@ -298,6 +298,48 @@ class Linear(Model):
 
 
 @dataclass
+class Digits(Model):
+    """chop_adder_shell: a step for every digit of a beat, a result `latency` after the last one."""
+
+    function: Callable[[Beat], Beat]
+    digits: int
+    in_depth: int
+    out_depth: int
+    latency: int
+    now: int = 0
+    digit: int = 0
+    credits: int = -1
+    slots: deque[Beat] = field(default_factory=deque)
+    queue: deque[tuple[int, Beat]] = field(default_factory=deque)
+
+    def __post_init__(self) -> None:
+        self.credits = self.out_depth
+
+    def cycle(self, inputs: Values) -> Expected:
+        last = self.digit == self.digits - 1
+        steps = bool(self.slots) and (not last or self.credits > 0)
+        ready = len(self.slots) < self.in_depth or (steps and last)
+        valid = bool(self.queue) and self.queue[0][0] <= self.now
+        out: Expected = {
+            "x_ready": ready,
+            "y_valid": valid,
+            "y_data": self.queue[0][1] if valid else None,
+        }
+        if steps:
+            self.digit = 0 if last else self.digit + 1
+        if steps and last:
+            self.credits -= 1
+            self.queue.append((self.now + self.latency, self.function(self.slots.popleft())))
+        if valid and inputs["y_ready"]:
+            self.queue.popleft()
+            self.credits += 1
+        if ready and inputs["x_valid"]:
+            self.slots.append(inputs["x_data"])
+        self.now += 1
+        return out
+
+
+@dataclass
 class Elastic(Model):
     """Elastic stages, three in chop_channel_affine; `function(position, beat)` is the result."""
 

@@ -13,7 +13,12 @@ from chop.ir.stream import beats_to_hex
 from chop.ir.words import stream_words
 from chop.ops.annotate import run_in_integers
 from chop.passes.contract import PassArguments, transform_pass
-from chop.passes.graph.transforms.emitted import Design, design_of, library_sources
+from chop.passes.graph.transforms.emitted import (
+    Design,
+    design_of,
+    generated_sources,
+    library_sources,
+)
 from chop.sim.testbench import write_testbench, write_vectors
 from chop.synth.scripts import write_scripts
 
@@ -57,11 +62,13 @@ def emit_verilog_top_transform_pass(graph: MaseGraph, arguments: EmitArguments) 
 
 @transform_pass("emit_internal_rtl", EmitArguments, _REQUIRES)
 def emit_internal_rtl_transform_pass(graph: MaseGraph, arguments: EmitArguments) -> MaseGraph:
-    """Writes the library modules that the top uses to rtl/."""
+    """Writes the library modules that the top uses to rtl/, and those made for this design."""
     design = _design(graph, arguments)
     for source in library_sources(design.netlist):
         text = source.read_text(encoding="utf-8")
         write_text(arguments.project_dir / "rtl" / source.name, text)
+    for module, text in generated_sources(design.netlist).items():
+        write_text(arguments.project_dir / f"rtl/{module}.sv", text)
     return graph
 
 

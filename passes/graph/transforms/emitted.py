@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
@@ -20,7 +21,7 @@ from chop.schedule.netlist import Netlist, build_netlist
 from chop.schedule.plan import Plan, make_plan
 from chop.schedule.units import Dataflow, Unit, dataflow_of, foldings_of
 
-__all__ = ["Design", "design_of", "library_sources"]
+__all__ = ["Design", "design_of", "generated_sources", "library_sources"]
 
 _LIBRARY = ("arith", "layers", "memory", "stream")
 _COLUMNS = ("node", "operator", "in", "out", "lanes", "cycles", "first", "multipliers")
@@ -45,20 +46,15 @@ class Design:
             f"A sample every {m.predicted_initiation_interval} cycles; the first output "
             f"{m.predicted_latency_cycles} cycles after the first input."
         )
-        template = jinja2.Environment(
-            undefined=jinja2.StrictUndefined,
-            trim_blocks=True,
-            lstrip_blocks=True,
-            keep_trailing_newline=True,
-        ).from_string((files("chop.hw") / "templates/top.sv.j2").read_text(encoding="utf-8"))
-        return template.render(
-            net=self.netlist,
-            title=title,
-            table=_table(m.layers),
-            summary=summary,
-            config_hash=m.config_hash,
-            weights_hash=m.weights_hash,
-        )
+        values = {
+            "net": self.netlist,
+            "title": title,
+            "table": _table(m.layers),
+            "summary": summary,
+            "config_hash": m.config_hash,
+            "weights_hash": m.weights_hash,
+        }
+        return _render("top.sv.j2", values)
 
 
 def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design:
@@ -93,7 +89,11 @@ def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design
         ideal_initiation_interval=_ideal(dataflow, plan),
         predicted_initiation_interval=plan.initiation_interval,
         predicted_latency_cycles=plan.latency_cycles,
-        rtl=(f"rtl/{top}.sv", *(f"rtl/{path.name}" for path in library_sources(netlist))),
+        rtl=(
+            f"rtl/{top}.sv",
+            *(f"rtl/{source.module}.sv" for source in netlist.sources),
+            *(f"rtl/{path.name}" for path in library_sources(netlist)),
+        ),
         testbench=(),
         rom=tuple(memory.file for memory in netlist.memories),
         config_hash=config_hash,
@@ -102,11 +102,20 @@ def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design
     return Design(netlist, manifest)
 
 
+def generated_sources(netlist: Netlist) -> dict[str, str]:
+    """Returns the text of the modules that are written for this design alone, by name."""
+    return {s.module: _render(s.template, s.values) for s in netlist.sources}
+
+
 def library_sources(netlist: Netlist) -> list[Path]:
-    """Returns the files of the library that the netlist instantiates, packages first."""
+    """Returns the files of the library that the design instantiates, packages first."""
     root = Path(str(files("chop.hw")))
     known = {path.stem: path for folder in _LIBRARY for path in (root / folder).glob("*.sv")}
-    wanted = sorted({instance.module for instance in netlist.instances})
+    own = {source.module for source in netlist.sources}
+    wanted = sorted({instance.module for instance in netlist.instances} - own)
+    for text in generated_sources(netlist).values():
+        wanted += sorted(w for w in set(re.findall(r"\bchop_\w+ #", text)) if w[:-2] in known)
+    wanted = [word.removesuffix(" #") for word in wanted]
     found: set[str] = set()
     while wanted:
         word = wanted.pop()
@@ -115,6 +124,17 @@ def library_sources(netlist: Netlist) -> list[Path]:
             text = re.sub(r"//[^\n]*", "", known[word].read_text(encoding="utf-8"))
             wanted += [w for w in re.findall(r"\bchop_\w+", text) if w in known]
     return [known[word] for word in sorted(found, key=lambda w: (not w.endswith("_pkg"), w))]
+
+
+def _render(template: str, values: Mapping[str, object]) -> str:
+    environment = jinja2.Environment(
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    text = (files("chop.hw") / "templates" / template).read_text(encoding="utf-8")
+    return environment.from_string(text).render(values)
 
 
 def _ideal(dataflow: Dataflow, plan: Plan) -> int:
@@ -128,7 +148,9 @@ def _ideal(dataflow: Dataflow, plan: Plan) -> int:
         if (folding := plan.units[unit.node].build.folding).multipliers
     ]
     layers += [
-        min(folding.cycles for folding in unit.op.foldings(unit.site))
+        done.cycles
+        if (done := plan.units[unit.node].build.folding).digits
+        else min(folding.cycles for folding in unit.op.foldings(unit.site))
         for unit in dataflow.units
         if not plan.units[unit.node].build.folding.multipliers
     ]
