@@ -212,9 +212,14 @@ def test_the_smallest_activations_become_zero(scope: str) -> None:
     assert np.mean(shrunk == 0) > 0.6
 
 
-def test_activations_are_counted_without_being_changed() -> None:
+def test_activations_are_counted_without_being_changed(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     graph = _perceptron(8, 16, 4)
-    pruned = _prune(graph)
+    pruned = _prune(graph, show=True)
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    share = f"{100 * pruned.info['prune'][1]['activation_sparsity']:.1f}"
+    assert ["linear_2", "elementwise", "64", "64", "0.0", "%", share, "%"] in rows
     x = batch(30, 8)
     hidden = functional.relu(graph.model.get_submodule("0")(x))
     first, second = pruned.info["prune"]

@@ -76,7 +76,10 @@ def prune_transform_pass(graph: MaseGraph, arguments: PruneArguments) -> MaseGra
     graph.info["prune_channels"] = _drop_channels(graph, layers, arguments)
     # The graph may have new layers by now: read them again.
     layers = layers_to_prune(graph, arguments, _WHO)
-    graph.info["prune"] = [asdict(_row(p, before[p.node.name], values, thresholds)) for p in layers]
+    rows = [_row(p, before[p.node.name], values, thresholds) for p in layers]
+    graph.info["prune"] = [asdict(row) for row in rows]
+    if arguments.show:
+        _print(type(graph.model).__name__, rows)
     for pruned in layers:
         if thresholds.get(pruned.node.name):
             _shrink_input(graph, pruned.node, thresholds[pruned.node.name])
@@ -102,6 +105,23 @@ def _row(
         activation_sparsity=float(np.mean(values[_source(pruned).name] == 0)),
         activation_threshold=thresholds.get(name, 0.0),
     )
+
+
+def _print(title: str, rows: Sequence[_Row]) -> None:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"{title}: pruned", title_justify="left", box=box.SIMPLE_HEAD)
+    for header in ("node", "granularity", "weights", "kept", "sparsity", "zeros read", "threshold"):
+        table.add_column(header, justify="left" if header in ("node", "granularity") else "right")
+    for row in rows:
+        table.add_row(
+            *(row.node, row.granularity, f"{row.weights:,}", f"{row.kept:,}"),
+            *(f"{100 * row.sparsity:.1f} %", f"{100 * row.activation_sparsity:.1f} %"),
+            f"{row.activation_threshold:.4g}" if row.activation_threshold else "",
+        )
+    Console(width=100, markup=False, highlight=False).print(table)
 
 
 def _source(pruned: PrunedLayer) -> fx.Node:
