@@ -102,6 +102,12 @@
     }
   }
 
+  // A graph that is wider than its place is shown from the middle.
+  for (const graph of document.querySelectorAll("svg.graph")) {
+    const place = graph.parentElement;
+    place.scrollLeft = (place.scrollWidth - place.clientWidth) / 2;
+  }
+
   // Tables: a head sorts, the largest number or the first word on top.
   for (const table of document.querySelectorAll("table")) {
     const body = table.tBodies[0], heads = [...table.tHead.rows[0].cells];
