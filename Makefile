@@ -16,7 +16,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-networks bench-compression setup clean
+.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-kernels bench-networks bench-compression setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -54,6 +54,10 @@ bench: $(STAMP)
 bench-accuracy: $(STAMP)
 	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/ptq.py --mnist
+
+bench-kernels: $(STAMP)
+	$(BIN)/python -m benchmarks.residual
+	$(BIN)/python -m benchmarks.kernels
 
 bench-networks: $(STAMP)
 	$(BIN)/python benchmarks/networks.py
