@@ -33,6 +33,8 @@ QUICK = {
     "lenet5": ("train.epochs=1", "simulate.samples=2"),
     "mlp_16_32_16_8": ("simulate.samples=30",),
     "mnist_mlp": ("train.epochs=1", "simulate.samples=8"),
+    "nas_digits_cnn": ("train.epochs=1", "simulate.samples=10"),
+    "nas_jsc": ("train.epochs=1", "simulate.samples=30"),
     "resnet8": (
         *("train.epochs=1", "simulate.samples=2"),
         *("model.arguments.widths=[4, 8, 16]", "hardware.target_initiation_interval=9216"),
