@@ -36,7 +36,14 @@ from chop.ops.products import Products, products_of
 from chop.ops.timing import Flow
 from chop.ops.window import WindowAttributes, padded_type, window_cost, window_values
 from chop.ops.window_events import window_events
-from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
+from chop.ops.windows import (
+    WindowOrder,
+    WindowShape,
+    cycles_per_frame,
+    keeps_pace,
+    least_depth,
+    windows_flow,
+)
 
 __all__ = ["DEPTHWISE", "DepthwiseAttributes"]
 
@@ -103,7 +110,7 @@ class Depthwise(Op[DepthwiseAttributes]):
             out = lanes * a.multiplier
             cycles = cycles_per_frame(a.windows, lanes, WindowOrder.CHANNELS)
             found.append(Folding(lanes, out, cycles, out))
-            if a.taps > 1:
+            if a.taps > 1 and keeps_pace(a.windows, lanes):
                 cycles = cycles_per_frame(a.windows, lanes, WindowOrder.PARALLEL)
                 found.append(Folding(lanes, out, cycles, a.taps * out))
         return tuple(found)

@@ -52,7 +52,14 @@ from chop.ops.reduction import (
 from chop.ops.timing import Flow
 from chop.ops.window import window_cost, window_values
 from chop.ops.window_events import window_events
-from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
+from chop.ops.windows import (
+    WindowOrder,
+    WindowShape,
+    cycles_per_frame,
+    keeps_pace,
+    least_depth,
+    windows_flow,
+)
 
 __all__ = ["AVG_POOL", "MAX_POOL", "PoolAttributes"]
 
@@ -220,7 +227,7 @@ class Pool(Op[PoolAttributes]):
         for lanes in (n for n in range(1, channels + 1) if channels % n == 0):
             serial, parallel = (cycles_per_frame(a.windows, lanes, o) for o in _ORDERS)
             found.append(Folding(lanes, lanes, serial, 0))
-            if parallel < serial:
+            if parallel < serial and keeps_pace(a.windows, lanes):
                 found.append(Folding(lanes, lanes, parallel, 0))
         return tuple(found)
 

@@ -21,7 +21,14 @@ from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.events import EventGraph, Offer
 from chop.ops.timing import Flow
 from chop.ops.window_events import window_events
-from chop.ops.windows import WindowOrder, WindowShape, cycles_per_frame, least_depth, windows_flow
+from chop.ops.windows import (
+    WindowOrder,
+    WindowShape,
+    cycles_per_frame,
+    keeps_pace,
+    least_depth,
+    windows_flow,
+)
 
 __all__ = [
     "WINDOW",
@@ -90,7 +97,7 @@ class Window(Op[WindowAttributes]):
         )
         serial = WindowOrder.TAPS if a.groups == 1 else WindowOrder.CHANNELS
         found = [Folding(n, n, cycles_per_frame(a.shape, n, serial), 0) for n in lanes]
-        if taps > 1:
+        if taps > 1 and keeps_pace(a.shape, group):
             cycles = cycles_per_frame(a.shape, group, WindowOrder.PARALLEL)
             found.append(Folding(group, taps * group, cycles, 0))
         return tuple(found)

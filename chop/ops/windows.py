@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 
 import numpy as np
 
@@ -20,6 +21,7 @@ __all__ = [
     "WindowOrder",
     "WindowShape",
     "cycles_per_frame",
+    "keeps_pace",
     "least_depth",
     "windows_begin",
     "windows_flow",
@@ -31,6 +33,8 @@ Pair = tuple[int, int]
 # Later than any cycle: the deadline of a beat that nobody waits for.
 _NEVER = np.int64(1) << 60
 _EVER = -_NEVER
+# How many frames show whether they take turns.
+_PACED_FRAMES = 12
 
 
 class WindowOrder(StrEnum):
@@ -225,6 +229,24 @@ def cycles_per_frame(shape: WindowShape, lanes: int, order: WindowOrder) -> int:
     else:
         steps = shape.out[0] * shape.out[1] * shape.kernel[0] * shape.kernel[1] * beats
     return max(steps, shape.height * shape.width * beats)
+
+
+@lru_cache(maxsize=256)
+def keeps_pace(shape: WindowShape, lanes: int) -> bool:
+    """Returns whether parallel windows of frames in their interval come in every frame alike.
+
+    Where rows or columns are skipped, the loads of the next row may come in time for one frame and
+    too late for the next: then frames take turns, one early and one late.
+    """
+    if shape.stride == (1, 1):
+        return True
+    cycles = cycles_per_frame(shape, lanes, WindowOrder.PARALLEL)
+    frames = np.arange(_PACED_FRAMES, dtype=np.int64)[:, None] * cycles
+    beats = np.arange(shape.height * shape.width * shape.beats(lanes), dtype=np.int64)
+    valid = (frames + beats).reshape(-1)
+    run = _parallel(valid, _PACED_FRAMES, shape, lanes, None)
+    ends = run.valid.reshape(_PACED_FRAMES, -1)[_PACED_FRAMES // 2 :]
+    return bool((np.diff(ends, axis=0) == cycles).all())
 
 
 def windows_flow(
