@@ -9,11 +9,11 @@ from torch import nn
 
 from chop.config.schema import Config
 from chop.errors import ConfigError
-from chop.flows.compile import open_graph, road_of, run_road
+from chop.flows.compile import QUANTISING, open_graph, road_of, run_road
 from chop.passes.contract import precedes_training
 from chop.passes.registry import resolve
 
-__all__ = ["passes_before_training", "reshape_model"]
+__all__ = ["passes_before_training", "reshape_model", "trained_first"]
 
 
 def passes_before_training(config: Config) -> int:
@@ -36,6 +36,20 @@ def passes_before_training(config: Config) -> int:
         else:
             count += 1
     return count
+
+
+def trained_first(config: Config) -> Config:
+    """Returns the configuration with [retrain], its only training, as [train] where it is the same.
+
+    That is so where all passes before the first that quantises are for the untrained network: the
+    float accuracy of a report is then that of the network which was trained.
+    """
+    if config.train is not None or config.retrain is None:
+        return config
+    names = [name for name, _ in road_of(config)]
+    before = next((i for i, name in enumerate(names) if name in QUANTISING), len(names))
+    made = config.model_copy(update={"train": config.retrain, "retrain": None})
+    return made if passes_before_training(made) == before else config
 
 
 def reshape_model(

@@ -19,6 +19,7 @@ from chop.errors import ChopError, ConfigError, ToolError
 from chop.flows.places import run_directory
 from chop.flows.prepare import prepare_job
 from chop.flows.progress import Progress
+from chop.flows.reshape import trained_first
 from chop.models.create import create_model
 from chop.search.collect import collect, with_measured
 from chop.search.constraints import Constraint, entry_of, parse_constraint
@@ -244,7 +245,7 @@ class Session:
 
     def _write_trial(self, found: StudyResult, number: int, path: Path) -> None:
         trial = found.trial(number)
-        config = self.evaluator.config_of(trial.parameters)
+        config = trained_first(self.evaluator.config_of(trial.parameters))
         values = ", ".join(
             f"{name} {shown(name, value)}"
             for (name, _), value in zip(found.objectives, trial.values, strict=True)

@@ -16,6 +16,7 @@ from chop.errors import ConfigError
 from chop.flows.job import accuracy, load_job
 from chop.flows.prepare import compile_job, prepare_job
 from chop.flows.progress import SilentProgress
+from chop.flows.reshape import trained_first
 from chop.flows.weights import restore_weights
 
 QUIET = SilentProgress()
@@ -89,3 +90,13 @@ def test_a_pass_for_the_trained_network_cannot_come_first() -> None:
         "job 'iris': the pass 'channel_multiplier' makes the network that is trained, and "
         "'equalize' before it is for the trained one; put 'channel_multiplier' first"
     )
+
+
+def test_a_training_behind_such_passes_alone_is_the_first_one() -> None:
+    train = {"epochs": 3}
+    late = config(WIDTHS, QUANTIZE, train=None, retrain=train)
+    first = trained_first(late)
+    assert (first.train, first.retrain) == (late.retrain, None)
+    folded = config(WIDTHS, {"name": "fold_batch_norm"}, QUANTIZE, train=None, retrain=train)
+    assert trained_first(folded) == folded
+    assert trained_first(config(QUANTIZE)) == config(QUANTIZE)
