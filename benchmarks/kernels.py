@@ -17,7 +17,6 @@ import torch
 from torch import nn
 
 import chop
-from benchmarks.cells import count_cells
 from chop.cli.render import print_table
 
 HEADERS = ("layer", "weights", "multipliers LUT", "adders LUT", "estimate", "FF", "of", "solved s")
@@ -39,7 +38,7 @@ LAYERS: Mapping[str, tuple[Callable[[], nn.Module], tuple[int, ...]]] = {
 def main() -> int:
     """Prints the table."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--target", default="ecp5-85k")
+    parser.add_argument("--target", default="ecp5-85k-nodsp")
     arguments = parser.parse_args()
     rows = []
     for layer, (make, shape) in LAYERS.items():
@@ -73,7 +72,7 @@ def _measure(
             folder = Path(scratch) / kernel
             accelerator = chop.compile(layer, x[:1], config, calibration_inputs=x, out_dir=folder)
             seconds = time.perf_counter() - start
-            luts[kernel] = count_cells(folder, target, dsps=False)
+            luts[kernel] = accelerator.synthesize(target, place_and_route=False)
     estimate = sum(entry.luts for entry in accelerator.manifest.layers)
     one, other = luts["multipliers"].luts, luts["adders"].luts
     return (
