@@ -326,7 +326,7 @@ def _cross_entropy(scores: torch.Tensor, labels: Labels) -> float:
 
 
 def _number_metrics(graph: MaseGraph) -> dict[str, float]:
-    size = weights = weight_bits = energy = 0.0
+    size = weights = weight_bits = zeros = energy = 0.0
     operations = 0
     for node in graph.fx_graph.nodes:
         common = common_of(node)
@@ -338,6 +338,7 @@ def _number_metrics(graph: MaseGraph) -> dict[str, float]:
             if name == "weight":
                 weights += count
                 weight_bits += count * parameter.format.bits
+                zeros += count - np.count_nonzero(parameter.values)
         found = software_meta(graph, node)
         operations += found.bit_operations
         weight = common.parameters.get("weight")
@@ -347,6 +348,7 @@ def _number_metrics(graph: MaseGraph) -> dict[str, float]:
             energy += layer_energy_nj(found.macs, data.bits, bits, common.output.fixed.width)
     return {
         "average_bits": weight_bits / weights if weights else 0.0,
+        "sparsity": zeros / weights if weights else 0.0,
         "size": size / 8,
         "bit_ops": float(operations),
         "energy": energy,

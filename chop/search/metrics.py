@@ -42,6 +42,7 @@ _ALL = (
     Metric("accuracy", "maximize", "labels", "", "of the integer reference"),
     Metric("loss", "minimize", "labels", "", "cross entropy of the integer reference's scores"),
     Metric("average_bits", "minimize", "numbers", "bits", "mean width of a weight"),
+    Metric("sparsity", "maximize", "numbers", "", "share of the weights that are zero"),
     Metric("size", "minimize", "numbers", "bytes", "of all constants"),
     Metric("bit_ops", "minimize", "numbers", "", "multiplications times both widths, per sample"),
     Metric("energy", "minimize", "numbers", "nJ", "per sample, by the table in docs/search.md"),
@@ -78,7 +79,7 @@ def measured_names(names: Iterable[str]) -> list[str]:
 def shown(name: str, value: float) -> str:
     """Returns the value as a person reads it."""
     metric = METRICS[name]
-    if metric.share:
+    if metric.share or name == "sparsity":
         return f"{100 * value:.2f} %"
     if metric.source == "hardware" or float(value).is_integer():
         return f"{value:,.0f}"

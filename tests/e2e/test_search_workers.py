@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import multiprocessing
 import os
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -21,6 +20,7 @@ from chop.search.storage import open_storage
 from chop.search.study import search
 from chop.search.tickets import LOST, RETRY, WORKER
 from tests.e2e.postgresql import find_server, running_server
+from tests.e2e.search_worker import PRELOADED, run_worker
 
 WIDTHS = (2, 3, 4, 5, 6, 8)
 CONFIG = f"""
@@ -63,20 +63,21 @@ def test_a_killed_worker_loses_and_doubles_nothing(
     config = load_config(path)
     assert config.search is not None
     opened = open_storage(config.search, config.name)
-    command = [sys.executable, "-m", "chop.cli", "search", "--worker", "--config", str(path)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    workers = {}
-    for _ in range(WORKERS):
-        worker = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
-        workers[worker.pid] = worker
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    started = [context.Process(target=run_worker, args=(tmp_path, path)) for _ in range(WORKERS)]
+    for worker in started:
+        worker.start()
+    workers = {worker.pid: worker for worker in started if worker.pid is not None}
     try:
-        victim, number = _kill_one(opened, workers)
-        outputs = {pid: worker.communicate(timeout=120)[1] for pid, worker in workers.items()}
+        victim, number = _kill_one(opened, set(workers))
+        for worker in started:
+            worker.join(timeout=120)
     finally:
-        for worker in workers.values():
+        for worker in started:
             worker.kill()
-    codes = {pid: worker.returncode for pid, worker in workers.items()}
-    assert codes == {pid: -signal.SIGKILL if pid == victim else 0 for pid in workers}, outputs
+    codes = {pid: worker.exitcode for pid, worker in workers.items()}
+    assert codes == {pid: -signal.SIGKILL if pid == victim else 0 for pid in workers}
 
     trials = optuna.load_study(study_name="shared", storage=opened).get_trials()
     complete = [t for t in trials if t.state == TrialState.COMPLETE]
@@ -103,9 +104,7 @@ def _beats(a: tuple[float, ...], b: tuple[float, ...]) -> bool:
     return a != b and all(x <= y for x, y in zip(a, b, strict=True))
 
 
-def _kill_one(
-    storage: optuna.storages.BaseStorage, workers: dict[int, subprocess.Popen[str]]
-) -> tuple[int, int]:
+def _kill_one(storage: optuna.storages.BaseStorage, workers: set[int]) -> tuple[int, int]:
     """Kills a worker that has finished trials and is in another; returns it and that trial."""
     until = time.monotonic() + 90
     while time.monotonic() < until:
@@ -121,8 +120,7 @@ def _kill_one(
                 os.kill(pid, signal.SIGKILL)
                 return pid, last.number
             os.kill(pid, signal.SIGCONT)
-    ended = [w.communicate()[1] for w in workers.values() if w.poll() is not None]
-    raise AssertionError(f"no worker was in the middle of its second trial: {ended}")
+    raise AssertionError("no worker was in the middle of its second trial")
 
 
 def _by_worker(storage: optuna.storages.BaseStorage) -> dict[int, list[FrozenTrial]]:

@@ -156,7 +156,8 @@ def _trials(seed: int, count: int, objectives: int) -> list[TrialResult]:
 @given(st.integers(0, 2**32), st.integers(0, 30), st.integers(1, 3))
 def test_a_front_is_what_nothing_dominates(seed: int, count: int, objectives: int) -> None:
     trials = _trials(seed, count, objectives)
-    directions: tuple[Direction, ...] = ("minimize",) * objectives
+    less: Direction = "minimize"
+    directions = (less,) * objectives
     front = front_of(trials, directions)
 
     def beaten(trial: TrialResult) -> bool:
