@@ -95,7 +95,7 @@ def _matched(
     """
     budget = options.max_multipliers
     if options.target_initiation_interval is None:
-        fewest = (min(f.multipliers for f in found) for found in candidates.values())
+        fewest = (min(f.price for f in found) for found in candidates.values())
         budget = budget or max(_DEFAULT_MULTIPLIERS, sum(fewest))
         later = {f.cycles for found in candidates.values() for f in found if f.cycles > interval}
         # A stream of one lane takes as many cycles as it has elements.
@@ -112,13 +112,13 @@ def _matched(
         if isinstance(found, str):
             stuck = stuck or found
             continue
-        used = sum(folding.multipliers for folding in found.values())
+        used = sum(folding.price for folding in found.values())
         if budget is None or used <= budget:
             as_many = {
                 unit.node: [
                     choice.folding
                     for choice in choices[unit.node]
-                    if choice.folding.multipliers == found[unit.node].multipliers
+                    if choice.folding.price == found[unit.node].price
                     and (not unit.op.is_buffer or choice.folding == found[unit.node])
                 ]
                 for unit in dataflow.units

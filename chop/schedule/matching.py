@@ -28,7 +28,7 @@ class Choice:
 
     @property
     def price(self) -> tuple[int, int]:
-        return self.folding.multipliers, self.luts
+        return self.folding.price, self.luts
 
 
 @dataclass(frozen=True, slots=True)
