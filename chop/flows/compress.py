@@ -118,6 +118,11 @@ class _Compressor:
             raise ConfigError(f"{who}: nothing to do; add a table [compress] with stages")
         if job.dataset is None or job.config.model is None:
             raise ConfigError(f"{who}: a compression needs a [dataset] table")
+        if job.reshaped:
+            raise ConfigError(
+                f"{who}: a pass changes the model before it is trained, and the compressed file "
+                "names the model as it was; save the changed graph and give it as model.graph"
+            )
         self._job, self._progress, self._resume = job, progress, resume
         self._who = who
         self._dataset = job.dataset

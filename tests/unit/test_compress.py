@@ -40,6 +40,7 @@ _SURGERY = {
     "rounds": 4,
     "train": _SHORT,
 }
+_DOUBLE = {"config": {"channel_multiplier": 2}}
 _SHARE = {"kind": "share", "arguments": {"default": {"config": {"bits": 3}}}, "train": _SHORT}
 
 
@@ -186,6 +187,9 @@ def test_a_file_of_another_model_is_one_line(tmp_path: Path) -> None:
     ("stages", "changes", "message"),
     [
         ([_PRUNE], {"compress": None}, "nothing to do; add a table [compress] with stages"),
+        ([_PRUNE], {"passes": {"channel_multiplier": {"fc1": _DOUBLE}}},
+         "a pass changes the model before it is trained, and the compressed file names the model "
+         "as it was; save the changed graph and give it as model.graph"),
         ([{**_SURGERY, "arguments": {"weight": {"granularity": "2:4"}}}], {},
          "stage 'surgery': a surgery compares magnitudes; use sparsity or threshold with l1-norm"),
         ([{"kind": "prune", "arguments": {"activation": {"sparsity": 0.5}}}], {},
