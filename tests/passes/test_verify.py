@@ -252,8 +252,9 @@ def other_latency(graph: MaseGraph) -> None:
         (
             fold("act", cycles=3),
             "node 'act': folding must be Folding(in_lanes=4, out_lanes=4, cycles=1, "
-            "multipliers=0, input_stationary=False), got Folding(in_lanes=4, out_lanes=4, "
-            "cycles=3, multipliers=0, input_stationary=False)" + HARDWARE,
+            "multipliers=0, input_stationary=False, digits=0, worth=0), got Folding(in_lanes=4, "
+            "out_lanes=4, cycles=3, multipliers=0, input_stationary=False, digits=0, worth=0)"
+            + HARDWARE,
         ),
         (
             other_hardware("act", host="fc1"),
