@@ -65,6 +65,9 @@ bench-networks: $(STAMP)
 bench-compression: $(STAMP)
 	$(BIN)/python benchmarks/compression.py
 
+bench-search: $(STAMP)
+	$(BIN)/python benchmarks/search.py
+
 bench-formats: $(STAMP)
 	$(BIN)/python benchmarks/formats.py
 
