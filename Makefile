@@ -16,7 +16,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-kernels bench-networks bench-compression setup clean
+.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-kernels bench-networks bench-compression bench-search setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)

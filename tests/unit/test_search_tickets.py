@@ -106,6 +106,20 @@ def test_a_study_that_goes_on_takes_what_was_left(storage: optuna.storages.BaseS
     assert sorted(retries) == [1, 2]
 
 
+def test_of_two_retries_of_a_ticket_one_counts(storage: optuna.storages.BaseStorage) -> None:
+    claims = _claims(storage, 2)
+    lost, _ = _take(claims)
+    claims.fail(lost.number)
+    for _ in range(3):
+        # Three workers noticed at once.
+        claims.study.enqueue_trial({}, user_attrs={RETRY: 0})
+    tickets = []
+    while (taken := claims.take()) is not None:
+        tickets.append(taken[1])
+        claims.study.tell(taken[0].number, 0.0)
+    assert sorted(tickets) == [0, 1]
+
+
 @pytest.mark.parametrize("seed", range(4))
 def test_many_workers_that_stop_at_random_do_every_ticket_once(
     storage: optuna.storages.BaseStorage, seed: int
