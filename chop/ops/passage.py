@@ -242,21 +242,27 @@ def divided(
 ) -> tuple[tuple[Move, Shape, Layout], ...]:
     """Returns a move as several, one behind the other, with the shape and the layout of each.
 
-    Each goes along one axis and either drops elements or puts constants in. Empty where that is no
-    help: there is but one, or one for which there is no hardware.
+    Each holds as many of the steps as there is hardware for in one. Empty where that is no help:
+    there is but one, or a step without hardware.
     """
-    moves = _single_moves(move)
     found: list[tuple[Move, Shape, Layout]] = []
-    for number, single in enumerate(moves):
-        last = number == len(moves) - 1
-        after = moved(single, np.zeros(shape, np.int64)).shape
-        chosen = chosen_layout(single, shape, layout, after, wanted if last else FREE_LAYOUT)
-        if isinstance(chosen, str):
+    rest = _single_moves(move)
+    while rest:
+        for count in range(len(rest), 0, -1):
+            steps = tuple(step for single in rest[:count] for step in single.steps)
+            filled = any(isinstance(step, Pick) and -1 in step.index for step in steps)
+            joined = Move(steps, move.constant if filled else None)
+            after = moved(joined, np.zeros(shape, np.int64)).shape
+            target = wanted if count == len(rest) else FREE_LAYOUT
+            chosen = chosen_layout(joined, shape, layout, after, target)
+            if not isinstance(chosen, str):
+                break
+        else:
             return ()
-        found.append((single, after, chosen))
-        if last and _is_wires(single, shape, layout, after, chosen):
+        if count == len(rest) and _is_wires(joined, shape, layout, after, chosen):
             return ()
-        shape, layout = after, chosen
+        found.append((joined, after, chosen))
+        shape, layout, rest = after, chosen, rest[count:]
     return tuple(found) if len(found) > 1 else ()
 
 

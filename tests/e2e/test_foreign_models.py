@@ -19,7 +19,8 @@ from chop.cli.main import main
 from chop.errors import CaptureError, UnsupportedOpError
 from chop.flows.compile import Accelerator
 from chop.ir.graph import MaseGraph
-from tests.e2e import foreign_models
+from tests.e2e import foreign_models, foreign_networks
+from tests.e2e.foreign_networks import REFUSED, SUPPORTED
 from tests.ops.designs import emitted
 from tests.ops.rtl_checks import simulation_faults
 
@@ -52,13 +53,13 @@ def accelerators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Accelera
             calibration_inputs=_images(shape, 32),
             out_dir=folder / name,
         )
-        for name, (make, shape) in foreign_models.SUPPORTED.items()
+        for name, (make, shape) in SUPPORTED.items()
     }
 
 
-@pytest.mark.parametrize("name", foreign_models.SUPPORTED)
+@pytest.mark.parametrize("name", SUPPORTED)
 def test_captured_equals_eager(name: str) -> None:
-    make, shape = foreign_models.SUPPORTED[name]
+    make, shape = SUPPORTED[name]
     model, x = _model(make), _images(shape, 7)
     graph = MaseGraph(model, (x[:2],))
     with torch.no_grad():
@@ -68,10 +69,10 @@ def test_captured_equals_eager(name: str) -> None:
         assert torch.allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", foreign_models.SUPPORTED)
+@pytest.mark.parametrize("name", SUPPORTED)
 def test_eight_bits_are_close_to_the_model(name: str, accelerators: dict[str, Accelerator]) -> None:
     """Anything lost between the model and its integers would show as more than rounding."""
-    make, shape = foreign_models.SUPPORTED[name]
+    make, shape = SUPPORTED[name]
     x = _images(shape, 32)
     with torch.no_grad():
         eager = _flat(_model(make)(x.clone()))
@@ -84,7 +85,7 @@ def test_rtl_equals_the_reference_in_values_and_cycles(
 ) -> None:
     designs = []
     for name, made in accelerators.items():
-        shape = foreign_models.SUPPORTED[name][1]
+        shape = SUPPORTED[name][1]
         top, rng = f"foreign_{name}", random.Random(name)
         designs.append(emitted(name, made.graph, tmp_path / top, top, rng, [shape]))
     intervals = [
@@ -95,14 +96,18 @@ def test_rtl_equals_the_reference_in_values_and_cycles(
     assert simulation_faults(designs, 1) == []
 
 
-@pytest.mark.parametrize("name", foreign_models.REFUSED)
+@pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_hardware_is_refused_with_its_line_and_a_remedy(name: str) -> None:
-    make, shape, text, remedy = foreign_models.REFUSED[name]
+    make, shape, text, remedy = REFUSED[name]
     with pytest.raises((UnsupportedOpError, CaptureError)) as caught:
         chop.compile(_model(make), _images(shape, 2))
-    source = inspect.getsource(foreign_models).splitlines()
-    lines = [number for number, line in enumerate(source, 1) if text in line]
-    assert any(f"foreign_models.py:{line}" in str(caught.value) for line in lines)
+    places = [
+        f"{file.__name__.rsplit('.', 1)[-1]}.py:{number}"
+        for file in (foreign_models, foreign_networks)
+        for number, line in enumerate(inspect.getsource(file).splitlines(), 1)
+        if text in line
+    ]
+    assert any(f"{place}:" in f"{caught.value}".replace(")", ":") for place in places)
     assert remedy in str(caught.value)
 
 

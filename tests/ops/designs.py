@@ -51,6 +51,7 @@ _REDRAWN = (
     "reads indices",
     "no exact requantiser",
     "joins tensors of the scales",
+    "is no multiple of a step of its input",
 )
 # How many of the layers that can be are built without multipliers.
 _ADDER_GRAPHS = 0.3

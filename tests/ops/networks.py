@@ -17,6 +17,7 @@ from chop.formats.rounding import Rounding
 from chop.formats.scaled import Scaled
 from chop.nn.fake_quantize import Cast
 from chop.nn.result import QuantizedResult, Sum
+from tests.ops.images import image_layer, random_norm
 
 # Primes and numbers with several divisors.
 _SIZES = (1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 13, 16)
@@ -89,8 +90,11 @@ class Chosen(nn.Module):
         return row
 
 
-def random_network(rng: random.Random) -> tuple[Network, list[Shape]]:
-    """Returns a network in evaluation mode and the shapes of its inputs."""
+def random_network(rng: random.Random, number: int | None = None) -> tuple[Network, list[Shape]]:
+    """Returns a network in evaluation mode and the shapes of its inputs.
+
+    Those of the first numbers end with an operator that is seldom drawn, one each.
+    """
     inputs: list[Shape] = [(rng.choice(_SIZES[3:]),) for _ in range(rng.choice((1, 1, 2)))]
     shapes = list(inputs)
     steps: list[Step] = []
@@ -100,13 +104,29 @@ def random_network(rng: random.Random) -> tuple[Network, list[Shape]]:
             _add(steps, shapes, (source,), _layer(rng, shapes[source]))
         for _ in range(rng.randint(1, 7)):
             _grow(rng, steps, shapes)
+        if number is not None and number < len(_RARE):
+            _add(steps, shapes, (len(shapes) - 1,), _RARE[number](rng, shapes[-1]))
     read = {source for step in steps for source in step.sources}
     outputs = [i for i in range(len(inputs), len(shapes)) if i not in read]
+    if rng.random() < 0.4:
+        # A branch that nothing reads, if every input is read nonetheless.
+        dead = rng.choice(outputs)
+        kept = [i for i in outputs if i != dead]
+        outputs = kept if _reads(steps, kept, len(inputs)) else outputs
     if rng.random() < 0.3:
         # An output that another layer reads too.
         outputs.append(rng.randrange(len(inputs), len(shapes)))
     kind = Network if len(inputs) == 1 else TwoInputs
     return kind(steps, list(dict.fromkeys(outputs))).eval(), inputs
+
+
+def _reads(steps: Sequence[Step], outputs: Sequence[int], inputs: int) -> bool:
+    """Whether the outputs depend on every input."""
+    needed = set(outputs)
+    for number in range(len(steps) - 1, -1, -1):
+        if number + inputs in needed:
+            needed |= set(steps[number].sources)
+    return needed >= set(range(inputs))
 
 
 def _grow(rng: random.Random, steps: list[Step], shapes: list[Shape]) -> None:
@@ -175,7 +195,7 @@ def _layer(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
         *(_linear, _linear, _linear, _activation, _activation, _layout, _norm, _cast),
         *(_constant, _constant, _constant, _constant),
         *(_function, _choice, _moving, _moving, _convolution),
-        *(_reduction, _pool),
+        *(_reduction, _pool, _image),
     )
     return rng.choice(kinds)(rng, shape)
 
@@ -210,6 +230,20 @@ def _convolution(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor
         nn.Linear(last, rng.choice(_SIZES[:6])),
         nn.Flatten(1, -2),
     )
+
+
+def _image(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    """A few operators of images one behind the other, on a frame that a linear layer gives."""
+    frame: Shape = (rng.choice((2, 4)), rng.randint(2, 4), rng.randint(2, 4))
+    first = nn.Linear(int(torch.Size(shape).numel()), int(torch.Size(frame).numel()))
+    layers: list[nn.Module] = [nn.Flatten(), first, nn.Unflatten(1, frame)]
+    for _ in range(rng.randint(1, 3)):
+        layers.append(image_layer(rng, frame))
+        with torch.no_grad():
+            frame = tuple(layers[-1].eval()(torch.zeros(1, *frame)).shape[1:])
+    rounded = Cast(Fixed(rng.randint(4, 10), rng.randint(0, 5)))
+    last = nn.Linear(int(torch.Size(frame).numel()), rng.choice(_SIZES))
+    return nn.Sequential(*layers, rounded, nn.Flatten(), last)
 
 
 def _reduction(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
@@ -330,7 +364,7 @@ def _moving(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     calls: list[Callable[..., torch.Tensor]] = [
         *(lambda x: x[..., first:last:step], lambda x: x.narrow(axis, first, last - first)),
         *(lambda x: x.chunk(2, axis)[0], lambda x: x.flip(axis)),
-        lambda x: functional.pad(x, (before, after), value=0.5),
+        lambda x: functional.pad(x, (before, after)),
     ]
     if int(torch.Size(shape).numel()) * 2 <= _MOST_ELEMENTS:
         calls += [lambda x: x.repeat_interleave(2, axis), lambda x: torch.cat([x, x], axis)]
@@ -344,20 +378,50 @@ def _moving(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     return rng.choice(calls)
 
 
+def _repeated(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    return lambda x: x.repeat_interleave(2, len(shape))
+
+
+def _chosen(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    elements = int(torch.Size(shape).numel())
+    return nn.Sequential(nn.Flatten(), Chosen(elements, rng.choice(_SIZES)))
+
+
+def _summed(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    return _Mirrored(rng)
+
+
+def _transposed(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    elements = int(torch.Size(shape).numel())
+    conv = nn.ConvTranspose1d(2, 3, rng.randint(1, 3), rng.randint(1, 2))
+    return nn.Sequential(nn.Flatten(), nn.Linear(elements, 6), nn.Unflatten(1, (2, 3)), conv)
+
+
+class _Mirrored(nn.Module):
+    """A tensor and its mirror image, on scales of their own."""
+
+    def __init__(self, rng: random.Random) -> None:
+        super().__init__()
+        self.total = ScaledSum(rng)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.total(x, x.flip(1))
+        return result
+
+
 class _Transpose(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.transpose(1, 2)
 
 
-def _norm(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
-    norm = nn.BatchNorm1d(shape[0])
-    for tensor in (norm.weight, norm.running_var):
-        nn.init.uniform_(tensor, 0.5, 2.0)  # type: ignore[arg-type]
-    for tensor in (norm.bias, norm.running_mean):
-        nn.init.uniform_(tensor, -1.0, 1.0)  # type: ignore[arg-type]
-    return norm
+def _norm(rng: random.Random, shape: Shape) -> nn.Module:
+    return random_norm(rng, nn.BatchNorm1d(shape[0]))
 
 
 def _cast(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     format = Fixed(rng.randint(2, 12), rng.randint(-1, 8), rng.random() < 0.7)
     return Cast(format, rng.choice(list(Rounding)))
+
+
+# What takes part in few networks otherwise.
+_RARE = (_repeated, _chosen, _summed, _transposed, _pool, _norm, _convolution, _constant)

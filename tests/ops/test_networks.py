@@ -44,7 +44,7 @@ def build_networks(folder: Path, seed: int, count: int) -> list[Design]:
     for number in range(count):
         label = f"seed {seed} network {number}"
         rng = random.Random(label)
-        network, shapes = random_network(rng)
+        network, shapes = random_network(rng, number)
         inputs = example_batch(rng, shapes, 48)
         graph = quantised(rng, annotated(network, inputs), _FORMATS)
         # Every other one as the scheduler has it, for some target.

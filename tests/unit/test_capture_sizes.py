@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -15,7 +16,7 @@ from chop.errors import CaptureError, UnsupportedOpError
 from chop.ir.graph import MaseGraph
 from tests.ops.designs import annotated
 
-Forward = Callable[[nn.Module, torch.Tensor], object]
+Forward = Callable[[Any, torch.Tensor], Any]
 
 
 class Model(nn.Module):
@@ -41,7 +42,7 @@ def _flat(value: object) -> list[torch.Tensor]:
     return [value] if isinstance(value, torch.Tensor) else list(value)  # type: ignore[call-overload]
 
 
-def _branches(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _branches(model: Any, x: torch.Tensor) -> Any:
     assert x.ndim == 2
     assert x.shape[1] == 6
     y = model.fc(x).unsqueeze(1) if x.dim() == 2 else x
@@ -52,20 +53,20 @@ def _branches(model: Model, x: torch.Tensor) -> torch.Tensor:
     return y if y.shape == x.shape else x
 
 
-def _batch(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _batch(model: Any, x: torch.Tensor) -> Any:
     b, n = x.size()
     rows = b
     rows *= 3
     return x.reshape(rows, n // 3).reshape(b, 2, x.shape[-1] // 2).flatten(1)
 
 
-def _parts(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _parts(model: Any, x: torch.Tensor) -> Any:
     halves = [part * (i + 1) for i, part in enumerate(x.chunk(2, 1))]
     assert len(torch.split(x, 2, 1)) == 3
     return torch.cat(halves + [part.relu() for part in x.unbind(1)[0:0]], 1)
 
 
-def _largest(model: Model, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _largest(model: Any, x: torch.Tensor) -> Any:
     y = model.fc(x).view(-1, 2, 3)
     values, indices = y.max(2)
     low, _ = torch.min(y, dim=1, keepdim=True)
@@ -89,13 +90,13 @@ def test_without_examples_a_branch_on_sizes_is_refused() -> None:
         MaseGraph(_model(_branches))
 
 
-def _renamed(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _renamed(model: Any, x: torch.Tensor) -> Any:
     y = z = model.fc(x)
     y += 1
     return y + z
 
 
-def _statement(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _statement(model: Any, x: torch.Tensor) -> Any:
     y = model.fc(x)
     before = y.sigmoid()
     model.relu(y)
@@ -103,7 +104,7 @@ def _statement(model: Model, x: torch.Tensor) -> torch.Tensor:
     return y - before
 
 
-def _residual(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _residual(model: Any, x: torch.Tensor) -> Any:
     y = model.fc(x)
     z = model.relu(y)
     z -= y * 2
@@ -120,14 +121,14 @@ def test_readers_of_what_was_changed_in_place_read_the_result(function: Forward)
     assert all(node.users or node.op == "output" for node in graph.fx_graph.nodes)
 
 
-def _view(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _view(model: Any, x: torch.Tensor) -> Any:
     y = model.fc(x)
     z = y.view(-1, 2, 3)
     y += 1
     return z
 
 
-def _slice(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _slice(model: Any, x: torch.Tensor) -> Any:
     y = model.fc(x)
     y[:, :2].add_(1)
     return y
@@ -139,15 +140,14 @@ def test_a_change_that_is_read_under_another_name_is_refused(function: Forward) 
         annotated(_model(function), (torch.randn(3, 6),))
 
 
-def _assigned(model: Model, x: torch.Tensor) -> torch.Tensor:
+def _assigned(model: Any, x: torch.Tensor) -> Any:
     y = model.fc(x)
     y[:, 0] = 0
     return y
 
 
-def _state(model: Model, x: torch.Tensor) -> torch.Tensor:
-    y: torch.Tensor = model.fc(x) + model.kept.add_(1)
-    return y
+def _state(model: Any, x: torch.Tensor) -> Any:
+    return model.fc(x) + model.kept.add_(1)
 
 
 @pytest.mark.parametrize(
@@ -160,7 +160,7 @@ def test_assignments_and_state_are_refused(function: Forward, message: str) -> N
 
 
 def test_branches_that_nothing_reads_are_left_out() -> None:
-    def dead(model: Model, x: torch.Tensor) -> torch.Tensor:
+    def dead(model: Any, x: torch.Tensor) -> Any:
         functional.relu(model.fc(x)).sum(1)
         return x * 2
 
