@@ -131,14 +131,29 @@ def make_compression() -> dict[str, Any]:
 
     def stage(name: str, kept: int, octets: int, accuracy: float) -> dict[str, Any]:
         tensor = {
-            **{"name": "fc1.weight", "form": "coded", "params": 1000, "kept": kept},
-            **{"position_bits": 4, "fillers": 3, "values": 16, "value_bits": 4},
-            **{"mean_value_bits": 3.25, "mean_position_bits": 2.5, "codebook_bytes": 64},
-            **{"table_bytes": 10, "bytes": octets},
+            "name": "fc1.weight",
+            "form": "coded",
+            "params": 1000,
+            "kept": kept,
+            "position_bits": 4,
+            "fillers": 3,
+            "values": 16,
+            "value_bits": 4,
+            "mean_value_bits": 3.25,
+            "mean_position_bits": 2.5,
+            "codebook_bytes": 64,
+            "table_bytes": 10,
+            "bytes": octets,
         }
         return {
-            **{"name": name, "kind": name, "accuracy": accuracy, "params": 1000, "kept": kept},
-            **{"bytes": octets, "ratio": 4000 / octets, "weight_ratio": 1000 / kept},
+            "name": name,
+            "kind": name,
+            "accuracy": accuracy,
+            "params": 1000,
+            "kept": kept,
+            "bytes": octets,
+            "ratio": 4000 / octets,
+            "weight_ratio": 1000 / kept,
             "layers": [tensor],
         }
 

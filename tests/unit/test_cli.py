@@ -61,7 +61,7 @@ def test_what_the_registries_hold_is_listed(capsys: pytest.CaptureFixture[str]) 
     names = [entry["name"] for entry in json.loads(capsys.readouterr().out)]
     assert names == [
         "breast_cancer", "cifar10", "cifar10_subset", "digits", "digits_images", "iris", "jsc",
-        "letter", "magic", "mnist", "mnist_images", "wine",
+        "jsc_synthetic", "letter", "magic", "mnist", "mnist_images", "wine",
     ]  # fmt: skip
 
 
