@@ -6,7 +6,9 @@ import contextlib
 import fcntl
 import hashlib
 import json
+import os
 import re
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -16,10 +18,12 @@ from typing import TYPE_CHECKING, Any
 from chop.config.schema import Config
 from chop.config.search import SearchConfig
 from chop.errors import ChopError, ConfigError, ToolError
+from chop.flows.job import load_job
 from chop.flows.places import run_directory
 from chop.flows.prepare import prepare_job
 from chop.flows.progress import Progress
 from chop.flows.reshape import trained_first
+from chop.flows.weights import restore_weights
 from chop.models.create import create_model
 from chop.search.collect import collect, with_measured
 from chop.search.constraints import Constraint, entry_of, parse_constraint
@@ -43,6 +47,7 @@ from chop.search.worker import work
 if TYPE_CHECKING:
     from optuna.storages import BaseStorage
     from optuna.study import Study
+    from torch import nn
 
 __all__ = ["Session", "Standing", "Watch"]
 
@@ -74,25 +79,39 @@ class Session:
         self.config, self.search = config, search_table(config)
         self._progress = progress
         self._constraints = _parsed(self.search, f"job '{config.name}'")
-        with _locked(run_directory(config.name)):
-            job = prepare_job(config, progress)
-        initial = None
-        if self.search.train == "full":
-            assert config.model is not None, "load_job says so"
-            initial = create_model(config.model, config.seed)
+        job = load_job(config, progress)
         if self.search.measure is not None:
             check_measure(self.search.measure, job.labels is not None)
         if job.labels is None:
             _refuse_labels(self.search, self._constraints)
+        if config.train is not None:
+            with _locked(run_directory(config.name)):
+                if not restore_weights(job):
+                    # What does not fit is told before hours of training.
+                    untrained = Evaluator(job, self._initial())
+                    self._check_space(untrained)
+                    untrained.check()
+                    job = prepare_job(config, progress)
         # Small networks and many trials: threads would only wait for each other.
         torch.set_num_threads(1)
-        self.evaluator = Evaluator(job, initial)
+        self.evaluator = Evaluator(job, self._initial())
         self.space = self.evaluator.space
-        check_strategy(self.search, self.space)
+        self._check_space(self.evaluator)
         self.total = total_trials(self.search, self.space)
         self._baseline = Baseline()
         self._entries: tuple[ConstraintEntry, ...] = ()
         self._opened: tuple[BaseStorage, Study] | None = None
+
+    def _initial(self) -> nn.Module | None:
+        """Returns the untrained model, where every trial trains it from the start."""
+        if self.search.train != "full" or self.config.model is None:
+            return None
+        return create_model(self.config.model, self.config.seed)
+
+    def _check_space(self, evaluator: Evaluator) -> None:
+        check_strategy(self.search, evaluator.space)
+        for given in self.search.warm_start:
+            evaluator.space.matching(given)
 
     def set_up(self, resume: bool, restart: bool) -> None:
         """Makes the study, or finds the one that is there."""
@@ -367,7 +386,9 @@ def _in_words(found: StudyResult) -> str:
 @contextlib.contextmanager
 def _locked(directory: Path) -> Iterator[None]:
     """Lets one process of this machine at a time train into the folder."""
-    directory.mkdir(parents=True, exist_ok=True)
-    with (directory / ".lock").open("w", encoding="ascii") as file:
+    # Not in the folder: a configuration that is refused leaves none behind.
+    words = hashlib.sha256(str(directory.resolve()).encode()).hexdigest()[:16]
+    path = Path(tempfile.gettempdir()) / f"chop-{os.getuid()}-{words}.lock"
+    with path.open("w", encoding="ascii") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
