@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,13 @@ from chop.passes.graph.transforms import prune_transform_pass, share_weights_tra
 from chop.passes.pruning import prunable_layers
 from chop.passes.registry import resolve
 from tests.passes.networks import AUTOMATIC, annotated, batch
+
+
+@pytest.fixture(autouse=True)
+def _seeded() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        yield
 
 
 class _Functions(nn.Module):
@@ -167,7 +175,10 @@ def test_residual_partners_lose_the_same_channels(scope: str) -> None:
     pruned = _prune(graph, weight=weight)
     assert pruned.model(batch(2, 3, 32, 32)).shape == (2, 10)
     kept = pruned.info["prune_channels"]
-    assert kept["stem_conv"] == kept["block1_conv2"]
+    assert kept
+    # In the global ranking a layer may keep all.
+    assert kept.get("stem_conv") == kept.get("block1_conv2")
+    assert kept.get("block2_conv2") == kept.get("block2_shortcut")
     if scope == "local":
         assert {name: len(own) for name, own in kept.items() if "block1" in name} == {
             "block1_first_conv": 2,
