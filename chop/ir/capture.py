@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import re
+import sys
 import traceback
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from itertools import takewhile
+from traceback import StackSummary
 from types import TracebackType
 from typing import Any
 
@@ -46,11 +49,21 @@ class _Tracer(fx.Tracer):
     With `examples`, traced tensors know their sizes.
     """
 
-    record_stack_traces = True
-
     def __init__(self, root: nn.Module, examples: Sequence[torch.Tensor]) -> None:
         super().__init__()
         self.shapes = Shapes(root, examples)
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        if not node.stack_trace:
+            # torch's own record_stack_traces imports its compilers, which takes a second.
+            frames = takewhile(
+                lambda at: at[0].f_code is not capture.__code__,
+                traceback.walk_stack(sys._getframe()),
+            )
+            foreign = [at for at in frames if _is_foreign(at[0].f_code.co_filename)]
+            node.stack_trace = "".join(StackSummary.extract(reversed(foreign)).format()).strip()
+        return node
 
     def create_proxy(self, *args: Any, **kwargs: Any) -> fx.Proxy:
         made: fx.Proxy = super().create_proxy(*args, **kwargs)
