@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any, Literal, TypeVar
+from collections.abc import Sequence
+from typing import TypeVar
 
 import torch
-from pydantic import ConfigDict, Field
 from torch import fx, nn
 
-from chop.config.parse import parse_section
-from chop.errors import ConfigError, PassOrderError
+from chop.errors import PassOrderError
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import KEY, NodeMeta, common_of
 from chop.nn.layers import QuantizedLayer
@@ -18,58 +16,31 @@ from chop.ops.annotate import Annotator, data_inputs, module_of
 from chop.ops.factoring import Factoring
 from chop.ops.registry import operator
 from chop.passes.contract import PassArguments
-from chop.passes.selection import check_leaves, parse_selector
+from chop.passes.entries import EntryArguments, read_entries
 
-__all__ = ["FactorArguments", "chosen_layers", "factoring_of", "in_a_row", "relative_error"]
+__all__ = ["chosen_layers", "factoring_of", "in_a_row", "relative_error"]
 
-_LEAVES = {"type": "type", "name": "name", "regex_name": "regex"}
 C = TypeVar("C", bound=PassArguments)
 
 
-class FactorArguments(PassArguments):
-    """The arguments that have a fixed name; every other key is an entry.
-
-    `default` is for the layers without an entry; without it they stay as they are.
-    """
-
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-
-    by: Literal["type", "name", "regex_name"] = "type"
-    default: Mapping[str, Any] = Field(default_factory=dict)
-
-    @property
-    def entries(self) -> Mapping[str, Any]:
-        return self.__pydantic_extra__ or {}
-
-
 def chosen_layers(
-    graph: MaseGraph, arguments: FactorArguments, kind: type[C], who: str
+    graph: MaseGraph, arguments: EntryArguments, kind: type[C], who: str
 ) -> list[tuple[fx.Node, C]]:
     """Returns the nodes that an entry, or the default, is for, with its parsed `config`.
 
     Raises ConfigError for an unknown key, or an entry that selects no node.
     """
-    parsed = []
-    for key, table in arguments.entries.items():
-        selector = parse_selector({_LEAVES[arguments.by]: key}, who)
-        check_leaves(graph, selector, who)
-        parsed.append((selector, _config(key, table, kind, who)))
-    default = _config("default", arguments.default, kind, who) if arguments.default else None
+    entries = read_entries(graph, arguments, kind, who)
     found = []
     for node in graph.fx_graph.nodes:
         common = common_of(node)
         if not common.carries_data or common.operator == "input":
             continue
-        own = next((config for s, config in parsed if s.matches(graph, node)), default)
+        entry = entries.find(graph, node)
+        own = entries.default if entry is None else entry.config
         if own is not None:
             found.append((node, own))
     return found
-
-
-def _config(key: str, entry: Any, kind: type[C], who: str) -> C:
-    if not isinstance(entry, Mapping) or set(entry) - {"config"}:
-        raise ConfigError(f"{who}: entry '{key}' must be a table with the one key 'config'")
-    return parse_section(kind, entry.get("config", {}), f"{who}: '{key}.config'")
 
 
 def factoring_of(graph: MaseGraph, annotator: Annotator, node: fx.Node) -> Factoring | None:

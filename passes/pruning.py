@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeVar
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import fx, nn
 
 from chop.config.parse import parse_section
@@ -22,7 +22,7 @@ from chop.nn.transposed import TransposedConv
 from chop.ops.annotate import Annotator, data_inputs, module_of
 from chop.ops.registry import operator
 from chop.passes.contract import PassArguments
-from chop.passes.selection import Selector, check_leaves, parse_selector
+from chop.passes.entries import EntryArguments, read_entries
 
 __all__ = [
     "ActivationPruning",
@@ -35,7 +35,6 @@ __all__ = [
     "pruned_groups",
 ]
 
-_LEAVES = {"type": "type", "name": "name", "regex_name": "regex"}
 _GRANULARITIES = ("elementwise", "filter", "channel")
 # Layers with a matrix of weights; norms, tables and slopes are nothing to prune.
 _LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, TransposedConv)
@@ -88,27 +87,19 @@ class _LayerConfig(PassArguments):
     activation: Mapping[str, Any] = Field(default_factory=dict)
 
 
-class PruneArguments(PassArguments):
-    """The arguments that have a fixed name; every other key is an entry, as in quantize.
+class PruneArguments(EntryArguments):
+    """Entries as in quantize, and:
 
     `weight` and `activation` are for all layers, and what an entry does not say is taken from
     there. `calibration` is data: tensors by input name, or a loader. `seed` is for random choices.
     `show`: print the table of layers.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-
-    by: Literal["type", "name", "regex_name"] = "type"
     weight: Mapping[str, Any] = Field(default_factory=dict)
     activation: Mapping[str, Any] = Field(default_factory=dict)
-    default: Mapping[str, Any] = Field(default_factory=dict)
     calibration: Any = None
     seed: int = Field(default=0, ge=0)
     show: bool = False
-
-    @property
-    def entries(self) -> Mapping[str, Any]:
-        return self.__pydantic_extra__ or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,24 +151,16 @@ def layers_to_prune(graph: MaseGraph, arguments: PruneArguments, who: str) -> li
 
     Raises ConfigError for an unknown key, name or value.
     """
-    default = _layer_config("default", arguments.default, who)
+    entries = read_entries(graph, arguments, _LayerConfig, who)
+    default = entries.default or _LayerConfig()
     weight = {**arguments.weight, **default.weight}
     activation = {**arguments.activation, **default.activation}
     _settings(WeightPruning, weight, f"{who}: weight")
     _settings(ActivationPruning, activation, f"{who}: activation")
-    entries = [
-        (_selector(arguments.by, key, who), key, _layer_config(key, entry, who))
-        for key, entry in arguments.entries.items()
-    ]
-    for selector, _, _ in entries:
-        check_leaves(graph, selector, who)
     found = []
     for node, layer in prunable_layers(graph):
-        chosen, key = _LayerConfig(), "default"
-        for selector, name, config in entries:
-            if selector.matches(graph, node):
-                chosen, key = config, name
-                break
+        entry = entries.find(graph, node)
+        key, chosen = (entry.key, entry.config) if entry else ("default", _LayerConfig())
         mine = f"{who}: '{key}'"
         found.append(
             PrunedLayer(
@@ -190,20 +173,6 @@ def layers_to_prune(graph: MaseGraph, arguments: PruneArguments, who: str) -> li
             )
         )
     return found
-
-
-def _selector(by: str, key: str, who: str) -> Selector:
-    return parse_selector({_LEAVES[by]: key}, who)
-
-
-def _layer_config(key: str, entry: Any, who: str) -> _LayerConfig:
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"{who}: '{key}' must be a table with a table 'config', got {entry!r}")
-    unknown = [k for k in entry if k != "config"]
-    if unknown:
-        known = ["config", *PruneArguments.model_fields]
-        raise ConfigError(f"{who}: '{key}': unknown key '{unknown[0]}'{did_you_mean(key, known)}")
-    return parse_section(_LayerConfig, entry.get("config", {}), f"{who}: '{key}'.config")
 
 
 def _settings(cls: type[_S], values: Mapping[str, Any], who: str) -> _S:

@@ -119,16 +119,16 @@ def test_the_names_of_the_lab() -> None:
         ),
         (
             times(seq_blocks_2={"name": "output_only"}),
-            "'seq_blocks_2.config' says 'output_only' and has no channel_multiplier; add it",
+            "'seq_blocks_2'.config says 'output_only' and has no channel_multiplier; add it",
         ),
         (
             {"seq_blocks_2": {"channel_multiplier": 2}},
-            "entry 'seq_blocks_2' must be a table with the one key 'config'",
+            "'seq_blocks_2': unknown key 'channel_multiplier'; use config",
         ),
         (times(seq_block_2=2), "no node 'seq_block_2'; did you mean 'seq_blocks_2'?"),
         (
             times(seq_blocks_2=0),
-            "'seq_blocks_2.config': 'channel_multiplier' must be greater than 0, got 0",
+            "'seq_blocks_2'.config: 'channel_multiplier' must be greater than 0, got 0",
         ),
     ],
 )

@@ -7,10 +7,9 @@ from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 import numpy as np
-from pydantic import ConfigDict, Field
+from pydantic import Field, model_validator
 from torch import fx
 
-from chop.config.parse import parse_section
 from chop.errors import ConfigError
 from chop.formats.rounding import Ints
 from chop.ir.graph import MaseGraph
@@ -18,13 +17,12 @@ from chop.ir.meta import common_of
 from chop.ops.annotate import data_inputs
 from chop.passes.channels import Channels, draw_weights, read_channels, resize_channels
 from chop.passes.contract import PassArguments, transform_pass
-from chop.passes.selection import Selector, check_leaves, parse_selector
+from chop.passes.entries import EntryArguments, read_entries
 
 __all__ = ["channel_multiplier_transform_pass"]
 
 _NAME = "channel_multiplier"
 _WHO = f"pass '{_NAME}'"
-_LEAVES = {"type": "type", "name": "name", "regex_name": "regex"}
 
 
 class LayerConfig(PassArguments):
@@ -39,6 +37,12 @@ class LayerConfig(PassArguments):
     name: Literal["output_only", "both", "input_only"] | None = None
     channel_multiplier: float | None = Field(default=None, gt=0)
     channel_multiplier_in: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _none_is_unsaid(cls, given: Any) -> Any:
+        # MASE writes None for "leave it alone".
+        return {k: v for k, v in given.items() if v is not None and v != "NA"}
 
     @property
     def out(self) -> float | None:
@@ -55,8 +59,8 @@ class LayerConfig(PassArguments):
         return self.channel_multiplier_in or self.channel_multiplier
 
 
-class ChannelMultiplierArguments(PassArguments):
-    """The arguments that have a fixed name; every other key is an entry.
+class ChannelMultiplierArguments(EntryArguments):
+    """Entries as in quantize, by name where nothing else is said.
 
     `weights`: layers that change are drawn anew ("fresh", by torch's own reset_parameters), keep
     what they had and draw the rest ("inherit"), or become wider ones that compute the same
@@ -65,16 +69,9 @@ class ChannelMultiplierArguments(PassArguments):
     are too.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-
     by: Literal["type", "name", "regex_name"] = "name"
-    default: Mapping[str, Any] = Field(default_factory=dict)
     weights: Literal["fresh", "inherit", "widen"] = "fresh"
     seed: int | None = Field(default=None, ge=0)
-
-    @property
-    def entries(self) -> Mapping[str, Any]:
-        return self.__pydantic_extra__ or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,21 +137,20 @@ def channel_multiplier_transform_pass(
     Raises ConfigError for an unknown key or layer, layers that are tied and differ, a layer whose
     channels are fixed, and a `name` that does not fit the layers before.
     """
-    entries = [
-        (_selector(arguments.by, key), _layer_config(key, table))
-        for key, table in arguments.entries.items()
-    ]
-    default = _layer_config("default", arguments.default)
-    for selector, _ in entries:
-        check_leaves(graph, selector, _WHO)
+    entries = read_entries(graph, arguments, LayerConfig, _WHO)
+    for key, config in entries.configs():
+        if config.name is not None and config.channel_multiplier is None:
+            raise ConfigError(
+                f"{_WHO}: '{key}'.config says '{config.name}' and has no channel_multiplier; add it"
+            )
     channels = read_channels(graph)
     chosen: dict[str, LayerConfig] = {}
     for node in graph.fx_graph.nodes:
+        entry = entries.find(graph, node)
         if node.name in channels.made:
-            found = (config for selector, config in entries if selector.matches(graph, node))
-            chosen[node.name] = next(found, default)
-        elif arguments.by == "name":
-            _refuse_others(graph, node, entries)
+            chosen[node.name] = entry.config if entry else entries.default or LayerConfig()
+        elif arguments.by == "name" and entry is not None:
+            _refuse_other(node, entry.config)
     widths = _Widths.of(graph, channels)
     copies, factors = _copies(channels, widths, chosen, arguments.by == "name")
     _check_inputs(graph, channels, widths, chosen, copies)
@@ -170,36 +166,13 @@ def channel_multiplier_transform_pass(
     return graph
 
 
-def _selector(by: str, key: str) -> Selector:
-    return parse_selector({_LEAVES[by]: key}, _WHO)
-
-
-def _layer_config(key: str, entry: Any) -> LayerConfig:
-    if not isinstance(entry, Mapping) or set(entry) - {"config"}:
-        raise ConfigError(f"{_WHO}: entry '{key}' must be a table with the one key 'config'")
-    table = entry.get("config", {})
-    if not isinstance(table, Mapping):
-        raise ConfigError(f"{_WHO}: '{key}.config' must be a table, got {table!r}")
-    # MASE writes None for "leave it alone".
-    given = {k: v for k, v in table.items() if v is not None and v != "NA"}
-    config = parse_section(LayerConfig, given, f"{_WHO}: '{key}.config'")
-    if config.name is not None and config.channel_multiplier is None:
-        raise ConfigError(
-            f"{_WHO}: '{key}.config' says '{config.name}' and has no channel_multiplier; add it"
-        )
-    return config
-
-
-def _refuse_others(
-    graph: MaseGraph, node: fx.Node, entries: list[tuple[Selector, LayerConfig]]
-) -> None:
+def _refuse_other(node: fx.Node, config: LayerConfig) -> None:
     common = common_of(node)
-    for selector, config in entries:
-        if common.carries_data and config.out is not None and selector.matches(graph, node):
-            raise ConfigError(
-                f"{_WHO}: node '{node.name}' makes no channels of its own ('{common.operator}'); "
-                "name the layer before it, it follows"
-            )
+    if common.carries_data and config.out is not None:
+        raise ConfigError(
+            f"{_WHO}: node '{node.name}' makes no channels of its own ('{common.operator}'); "
+            "name the layer before it, it follows"
+        )
 
 
 def _scaled(count: int, factor: float) -> int:

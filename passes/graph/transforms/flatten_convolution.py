@@ -11,8 +11,8 @@ from chop.ir.graph import MaseGraph
 from chop.ops.annotate import Annotator
 from chop.ops.factoring import Factoring
 from chop.passes.contract import PassArguments, transform_pass
+from chop.passes.entries import EntryArguments
 from chop.passes.factoring import (
-    FactorArguments,
     chosen_layers,
     factoring_of,
     in_a_row,
@@ -55,8 +55,8 @@ class _Row:
     skipped: str = ""
 
 
-@transform_pass(_NAME, FactorArguments, ("add_common_metadata",))
-def flatten_convolution_transform_pass(graph: MaseGraph, arguments: FactorArguments) -> MaseGraph:
+@transform_pass(_NAME, EntryArguments, ("add_common_metadata",))
+def flatten_convolution_transform_pass(graph: MaseGraph, arguments: EntryArguments) -> MaseGraph:
     """Returns a graph whose chosen convolutions, c x y x x each, are three in a row.
 
     A filter becomes the sum of `rank` products a[c] b[y] g[x]: single pixels onto rank channels for

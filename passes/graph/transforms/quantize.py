@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Literal
 
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import fx
 
-from chop.config.parse import parse_section
 from chop.errors import ConfigError, did_you_mean
 from chop.formats.base import Options
 from chop.formats.registry import FORMATS, format_class, required_options
 from chop.formats.rounding import Rounding
 from chop.ir.graph import MaseGraph
 from chop.passes.contract import PassArguments, transform_pass
+from chop.passes.entries import EntryArguments, read_entries
 from chop.passes.graph.transforms.dequantize import take_back_formats
 from chop.passes.graph.transforms.refresh import refresh_metadata
 from chop.passes.layer_plan import LayerPlan, TensorPlan
 from chop.passes.quantizing import quantize_graph
-from chop.passes.selection import Selector, check_leaves, parse_selector
 
 __all__ = ["LayerConfig", "quantize_transform_pass"]
 
@@ -28,7 +26,6 @@ Frac = int | Literal["auto"] | None
 Calibration = Literal["max", "percentile", "mse", "kl"]
 
 _FLOAT = (None, "NA", "fp32")
-_LEAVES = {"type": "type", "name": "name", "regex_name": "regex"}
 
 
 class LayerConfig(PassArguments):
@@ -77,25 +74,17 @@ class LayerConfig(PassArguments):
         return self.name not in _FLOAT
 
 
-class QuantizeArguments(PassArguments):
-    """The arguments that have a fixed name; every other key is an entry.
+class QuantizeArguments(EntryArguments):
+    """Entries, and how ranges are found.
 
     `calibration` is data: tensors by input name, or a loader. `method` is how ranges are found in
     them, `percentile` what "percentile" keeps.
     """
 
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-
-    by: Literal["type", "name", "regex_name"] = "type"
-    default: Mapping[str, Any] = Field(default_factory=dict)
     calibration: Any = None
     method: Calibration = "mse"
     percentile: float = Field(default=99.99, gt=0, le=100)
     rounding: Rounding = Rounding.HALF_UP
-
-    @property
-    def entries(self) -> Mapping[str, Any]:
-        return self.__pydantic_extra__ or {}
 
 
 @transform_pass("quantize", QuantizeArguments, ("add_common_metadata",))
@@ -111,20 +100,14 @@ def quantize_transform_pass(graph: MaseGraph, arguments: QuantizeArguments) -> M
     Raises ConfigError for an unknown key, layer or format name, or a missing width.
     """
     who = "pass 'quantize'"
-    default = _plan(_layer_config("default", arguments.default), arguments)
-    entries = [
-        (_selector(arguments.by, key), _plan(_layer_config(key, entry), arguments))
-        for key, entry in arguments.entries.items()
-    ]
     take_back_formats(graph)
-    for selector, _ in entries:
-        check_leaves(graph, selector, who)
+    entries = read_entries(graph, arguments, LayerConfig, who)
+    plans = {key: _plan(config, key, arguments) for key, config in entries.configs()}
+    default = plans.get("default") or _plan(LayerConfig(), "default", arguments)
 
     def rules(graph: MaseGraph, node: fx.Node) -> tuple[LayerPlan, bool]:
-        for selector, plan in entries:
-            if selector.matches(graph, node):
-                return plan, True
-        return default, False
+        entry = entries.find(graph, node)
+        return (default, False) if entry is None else (plans[entry.key], True)
 
     graph.info["quantize"] = quantize_graph(
         graph, rules, arguments.calibration, arguments.rounding, who
@@ -133,28 +116,13 @@ def quantize_transform_pass(graph: MaseGraph, arguments: QuantizeArguments) -> M
     return graph
 
 
-def _selector(by: str, key: str) -> Selector:
-    return parse_selector({_LEAVES[by]: key}, "pass 'quantize'")
-
-
-def _layer_config(key: str, entry: Any) -> LayerConfig:
-    who = f"pass 'quantize': '{key}'"
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"{who} must be a table with a table 'config', got {entry!r}")
-    unknown = [k for k in entry if k != "config"]
-    if unknown:
-        raise ConfigError(
-            f"{who}: unknown key '{unknown[0]}'{did_you_mean(unknown[0], ['config'])}"
-        )
-    config = parse_section(LayerConfig, entry.get("config", {}), f"{who}.config")
+def _plan(config: LayerConfig, key: str, arguments: QuantizeArguments) -> LayerPlan:
     for prefix in ("", "data_in_", "weight_", "bias_", "data_out_"):
         name = getattr(config, f"{prefix}format" if prefix else "name")
         if name is not None and name not in FORMATS:
-            raise ConfigError(f"{who}.config: no format '{name}'{did_you_mean(name, FORMATS)}")
-    return config
-
-
-def _plan(config: LayerConfig, arguments: QuantizeArguments) -> LayerPlan:
+            raise ConfigError(
+                f"pass 'quantize': '{key}'.config: no format '{name}'{did_you_mean(name, FORMATS)}"
+            )
     if not config.quantizes:
         return LayerPlan(quantizes=False)
     return LayerPlan(

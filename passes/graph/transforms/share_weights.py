@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, Literal
 
 import numpy as np
 import torch
-from pydantic import ConfigDict, Field
+from pydantic import Field
 from torch import nn
 
-from chop.config.parse import parse_section
-from chop.errors import ConfigError, did_you_mean
 from chop.ir.graph import MaseGraph
 from chop.nn.clusters import Start, cluster
 from chop.nn.masks import mask_of, set_mask
 from chop.passes.contract import PassArguments, transform_pass
+from chop.passes.entries import EntryArguments, read_entries
 from chop.passes.graph.transforms.refresh import refresh_metadata
 from chop.passes.pruning import prunable_layers
-from chop.passes.selection import check_leaves, parse_selector
 
 __all__ = ["share_weights_transform_pass"]
 
 _WHO = "pass 'share_weights'"
-_LEAVES = {"type": "type", "name": "name", "regex_name": "regex"}
 
 
 class _LayerConfig(PassArguments):
@@ -43,18 +38,10 @@ class _LayerConfig(PassArguments):
     share: bool = True
 
 
-class ShareWeightsArguments(PassArguments):
-    """The arguments that have a fixed name; every other key is an entry, as in quantize."""
+class ShareWeightsArguments(EntryArguments):
+    """Entries as in quantize; `seed` is for k-means that begin at random."""
 
-    model_config = ConfigDict(frozen=True, extra="allow", arbitrary_types_allowed=True)
-
-    by: Literal["type", "name", "regex_name"] = "type"
-    default: Mapping[str, Any] = Field(default_factory=dict)
     seed: int = Field(default=0, ge=0)
-
-    @property
-    def entries(self) -> Mapping[str, Any]:
-        return self.__pydantic_extra__ or {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,34 +63,17 @@ def share_weights_transform_pass(graph: MaseGraph, arguments: ShareWeightsArgume
     Han, Mao, Dally, "Deep compression", ICLR 2016, section 3. `info["share_weights"]` has a row per
     layer. Raises ConfigError for an unknown key or name.
     """
-    default = _config("default", arguments.default)
-    entries = [
-        (parse_selector({_LEAVES[arguments.by]: key}, _WHO), _config(key, entry))
-        for key, entry in arguments.entries.items()
-    ]
-    for selector, _ in entries:
-        check_leaves(graph, selector, _WHO)
+    entries = read_entries(graph, arguments, _LayerConfig, _WHO)
     rows = []
     for node, layer in prunable_layers(graph):
-        found = (config for selector, config in entries if selector.matches(graph, node))
-        config = next(found, default)
+        entry = entries.find(graph, node)
+        config = entry.config if entry else entries.default or _LayerConfig()
         if config.share:
             rows.append(_share(node.name, layer, config, arguments.seed))
     graph.info["share_weights"] = [asdict(row) for row in rows]
     graph.model.recompile()
     refresh_metadata(graph)
     return graph
-
-
-def _config(key: str, entry: Any) -> _LayerConfig:
-    who = f"{_WHO}: '{key}'"
-    if not isinstance(entry, Mapping):
-        raise ConfigError(f"{who} must be a table with a table 'config', got {entry!r}")
-    unknown = [k for k in entry if k != "config"]
-    if unknown:
-        known = ["config", *ShareWeightsArguments.model_fields]
-        raise ConfigError(f"{who}: unknown key '{unknown[0]}'{did_you_mean(unknown[0], known)}")
-    return parse_section(_LayerConfig, entry.get("config", {}), f"{who}.config")
 
 
 @torch.no_grad()

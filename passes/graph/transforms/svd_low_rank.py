@@ -11,8 +11,8 @@ from chop.ir.graph import MaseGraph
 from chop.ops.annotate import Annotator
 from chop.ops.factoring import Factoring
 from chop.passes.contract import PassArguments, transform_pass
+from chop.passes.entries import EntryArguments
 from chop.passes.factoring import (
-    FactorArguments,
     chosen_layers,
     factoring_of,
     in_a_row,
@@ -79,8 +79,8 @@ class _Row:
     skipped: str = ""
 
 
-@transform_pass(_NAME, FactorArguments, ("add_common_metadata",))
-def svd_low_rank_transform_pass(graph: MaseGraph, arguments: FactorArguments) -> MaseGraph:
+@transform_pass(_NAME, EntryArguments, ("add_common_metadata",))
+def svd_low_rank_transform_pass(graph: MaseGraph, arguments: EntryArguments) -> MaseGraph:
     """Returns a graph whose chosen layers are two: n -> t without a bias, then t -> m.
 
     W = U S V^T is cut to its t largest singular values, which the factors share out, sqrt(S) V^T
