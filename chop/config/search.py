@@ -26,7 +26,8 @@ class SpaceConfig(_Section):
         each: whether every selected node has choices of its own, or one choice is for all.
         seeds: for every key (of a layer's table, or the path of an argument, "weight.sparsity") a
             list of choices, or {low, high, step} for whole numbers. A choice that is a table is
-            laid over the table at the key; the key "config" is a layer's whole table, and replaces it.
+            laid over the table at the key; the key "config" is a layer's whole table, and
+            replaces it.
     """
 
     pass_name: str | None = Field(default=None, alias="pass")

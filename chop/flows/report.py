@@ -28,7 +28,7 @@ class SimulationSummary:
     Attributes:
         elements: outputs that were compared with the integer reference.
         mismatches: how many of them differed.
-        latency_cycles: from the first input beat to the first output beat.
+        latency_cycles: from the first input beat, when it is offered, to the first output beat.
         seconds: of the simulation itself, without building it.
         first_mismatch: node, stream, sample and element of the first difference.
         waiting: what every stream with beats to come waits for, after a deadlock.

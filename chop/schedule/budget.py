@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from chop.errors import ConfigError
-from chop.ir.meta import Cost
+from chop.ir.meta import Cost, Folding
 from chop.ops.base import RomOptions
 from chop.schedule.costs import unit_costs
 from chop.schedule.folding import choose_foldings, intervals, least_cost
 from chop.schedule.options import HardwareOptions
-from chop.schedule.plan import Plan, make_plan
+from chop.schedule.plan import Plan, UnevenError, make_plan
 from chop.schedule.units import Dataflow
 
 __all__ = ["Budget", "Scheduled", "schedule"]
@@ -107,10 +107,30 @@ class _Search:
         ] or every[-1:]
 
     def made(self, options: HardwareOptions) -> Scheduled:
-        plan = make_plan(
-            self._dataflow, choose_foldings(self._dataflow, options, self._rom), self._rom
-        )
+        plan = self._plan(options)
         return Scheduled(plan, unit_costs(self._dataflow, plan))
+
+    def _plan(self, options: HardwareOptions) -> Plan:
+        """Returns a plan in which no samples take turns.
+
+        A unit that gives them in turns at the interval of the others does not at its own: so all
+        get that one, if the budget of multipliers allows it, else the unit gets other lanes.
+        """
+        uneven: list[tuple[str, Folding]] = []
+        while True:
+            foldings = choose_foldings(self._dataflow, options, self._rom, uneven)
+            try:
+                return make_plan(self._dataflow, foldings, self._rom)
+            except UnevenError as error:
+                found = error
+            update = {"target_initiation_interval": found.folding.cycles}
+            try:
+                faster = choose_foldings(
+                    self._dataflow, options.model_copy(update=update), self._rom, uneven
+                )
+                return make_plan(self._dataflow, faster, self._rom)
+            except ConfigError:
+                uneven.append((found.node, found.folding))
 
     def shortest(self) -> Scheduled | None:
         """Returns the schedule of the shortest interval that fits."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence, Set
+from collections.abc import Collection, Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 
 import numpy as np
@@ -44,15 +44,27 @@ class _Partial:
 
 
 def choose_foldings(
-    dataflow: Dataflow, options: HardwareOptions, rom: RomOptions
+    dataflow: Dataflow,
+    options: HardwareOptions,
+    rom: RomOptions,
+    uneven: Collection[tuple[str, Folding]] = (),
 ) -> dict[str, Folding]:
-    """Returns a folding for every unit.
+    """Returns a folding for every unit, none of those that were found `uneven`.
 
     Every unit gets the fewest multipliers that keep the interval, and among those foldings the
     design's first output comes as early as possible (beam search over the exact timing of the first
     sample, LUTs as the tie-break). Raises ConfigError when the options cannot be met.
     """
-    candidates = {unit.node: _candidates(unit, options) for unit in dataflow.units}
+    candidates = {
+        unit.node: tuple(f for f in _candidates(unit, options) if (unit.node, f) not in uneven)
+        for unit in dataflow.units
+    }
+    for node, found in candidates.items():
+        if not found:
+            raise ConfigError(
+                f"hardware: node '{node}': its samples would take turns, one early and the next "
+                "late, with all lanes that it may have; use other lanes or another interval"
+            )
     _check_names(dataflow, options)
     pinned = {unit.node for unit in dataflow.units if _wanted(unit, options)}
     # No unit needs to be faster than the slowest can be.

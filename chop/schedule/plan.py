@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from chop.errors import VerifyError
+from chop.errors import ConfigError, VerifyError
 from chop.formats.rounding import Ints
 from chop.ir.meta import Folding
 from chop.ops.base import Build, RomOptions
@@ -17,10 +17,36 @@ from chop.schedule.trimming import design_of, trimmed
 from chop.schedule.units import Dataflow, Unit
 from chop.schedule.waiting import Depths, waiting_depths
 
-__all__ = ["Plan", "StreamTiming", "UnitPlan", "make_plan"]
+__all__ = [
+    "Plan",
+    "StreamTiming",
+    "UnitPlan",
+    "ideal_interval",
+    "interval_of",
+    "make_plan",
+    "port_lanes",
+]
 
+# How often samples that take turns are seen to do so before that counts as a pattern.
+_TURNS = 3
+# How many units in a row may be ready only when the one behind them is: a path through all of them
+# in one clock cycle. A FIFO comes behind the last.
+_LONGEST_CHAIN = 3
 # How many samples a run has beyond those that it takes to fill the design, and at most.
 _MORE_SAMPLES, _MOST_SAMPLES = 3, 4096
+
+
+class UnevenError(ConfigError):
+    """A unit whose samples take turns at this interval: some early, the next as much later."""
+
+    def __init__(self, node: str, folding: Folding, interval: int) -> None:
+        super().__init__(
+            f"hardware: node '{node}': with {folding.in_lanes} x {folding.out_lanes} lanes its "
+            f"samples take turns at an interval of {interval} cycles, one early and the next late; "
+            "use other lanes or another interval"
+        )
+        self.node = node
+        self.folding = folding
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +79,7 @@ class UnitPlan:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """The schedule of a design, in cycles from its first input handshake.
+    """The schedule of a design, in cycles from the one in which its first input beat is offered.
 
     `initiation_interval` is both ideal and achieved: the queues are sized from a periodic run at
     that interval, in which every unit is shown never to wait longer than its predecessors.
@@ -78,7 +104,10 @@ class UnitRun:
 
 @dataclass(slots=True)
 class Run:
-    """The state of one pass over the dataflow; `waiting` are the buffers that need no queue."""
+    """The state of one pass over the dataflow; `waiting` are the buffers that need no queue.
+
+    `chains`: how many units in a row, up to a stream's maker, wait for their readers' ready.
+    """
 
     dataflow: Dataflow
     samples: int
@@ -88,6 +117,7 @@ class Run:
     left: dict[str, Ints] = field(default_factory=dict)
     fifos: set[str] = field(default_factory=set)
     slowest: dict[str, int] = field(default_factory=dict)
+    chains: dict[str, int] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
     flows: dict[str, UnitRun] = field(default_factory=dict)
 
@@ -106,6 +136,34 @@ def interval_of(
     return max(cycles)
 
 
+def ideal_interval(
+    dataflow: Dataflow,
+    foldings: Mapping[str, Folding],
+    ports: Mapping[str, int],
+    target: int | None = None,
+) -> int:
+    """Returns the interval of a design that loses no cycle for these multipliers and port lanes.
+
+    The largest of MACs / multipliers over the layers and of beats per sample over the ports. Of
+    layers without multipliers, the fewest cycles that they can be built for, or those that they
+    take where no more than the `target` asked for.
+    """
+    found = [dataflow.inputs[name].elements // lanes for name, lanes in ports.items()]
+    for unit in dataflow.units:
+        folding = foldings[unit.node]
+        if folding.multipliers:
+            macs = unit.op.macs(unit.site.attributes, unit.site.exact)
+            found.append(-(-macs // folding.multipliers))
+        elif folding.digits or folding.cycles <= (target or 0):
+            found.append(folding.cycles)
+        else:
+            found.append(min(fastest.cycles for fastest in unit.op.foldings(unit.site)))
+    for stream in dataflow.outputs.values():
+        lanes = foldings[stream].out_lanes if stream in foldings else ports[stream]
+        found.append(dataflow.stream_type(stream).elements // lanes)
+    return max(found)
+
+
 def port_lanes(dataflow: Dataflow, foldings: Mapping[str, Folding]) -> dict[str, int]:
     """Returns the lanes of every input port: the most that any of its readers takes."""
     lanes: dict[str, int] = {}
@@ -118,7 +176,10 @@ def port_lanes(dataflow: Dataflow, foldings: Mapping[str, Folding]) -> dict[str,
 
 
 def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptions) -> Plan:
-    """Returns the schedule for given lanes. The interval follows from them."""
+    """Returns the schedule for given lanes. The interval follows from them.
+
+    Raises UnevenError where a unit gives no sample like the one before at that interval.
+    """
     ports = port_lanes(dataflow, foldings)
     interval = interval_of(dataflow, foldings, ports)
     samples = 2
@@ -135,6 +196,9 @@ def make_plan(dataflow: Dataflow, foldings: Mapping[str, Folding], rom: RomOptio
             ]
             if plans:
                 return _trimmed(run, min(plans, key=lambda plan: _stored_bits(dataflow, plan)))
+        uneven = _uneven(run)
+        if uneven is not None:
+            raise UnevenError(uneven, foldings[uneven], interval)
         enough = filling + _MORE_SAMPLES
         samples = enough if samples < enough else 2 * samples
     raise VerifyError(
@@ -200,6 +264,12 @@ def _run(
         straight = patient and not queued and len(seen) == 1
         run.flows[unit.node] = UnitRun(build, tuple(seen), flow, patient, depths)
         run.streams[unit.node] = StreamTiming(flow.valid, build.folding.out_lanes, queued, straight)
+        if not queued and not unit.op.is_buffer:
+            before = [
+                0 if depth or source in run.fifos else run.chains.get(source, 0)
+                for source, depth in zip(unit.sources, depths, strict=True)
+            ]
+            run.chains[unit.node] = 1 + max(before, default=0)
         _offer(run, foldings, unit.node)
     return run
 
@@ -229,7 +299,8 @@ def _offer(run: Run, foldings: Mapping[str, Folding], name: str) -> None:
             run.left[name], run.offered[name] = found.left, found.left - slowest + 1
             return
     valid = stream.valid
-    if slowest > 1 and not stream.queued:
+    chained = bool(edges) and run.chains.get(name, 0) >= _LONGEST_CHAIN
+    if (slowest > 1 and not stream.queued) or chained:
         run.fifos.add(name)
         valid = valid + 1
     run.offered[name] = serial(valid, slowest)
@@ -260,6 +331,20 @@ def _periodic(run: Run) -> bool:
     return True
 
 
+def _uneven(run: Run) -> str | None:
+    """Returns the first unit whose samples take turns, with inputs that do not."""
+    for name, stream in run.streams.items():
+        if _repeats(stream.valid, run) and _repeats(run.left[name], run):
+            continue
+        rows = stream.valid.reshape(run.samples, -1)
+        for period in range(2, run.samples // _TURNS + 1):
+            last = rows[-_TURNS * period :]
+            if (last[period:] - last[:-period] == period * run.interval).all():
+                return name if name in run.flows else None
+        return None
+    return None
+
+
 def _stored_bits(dataflow: Dataflow, plan: Plan) -> int:
     """Returns the size of all queues."""
     bits = 0
@@ -277,12 +362,10 @@ def _finish(
     run: Run, ports: Mapping[str, int], interval: int, depths: Mapping[str, Depths]
 ) -> Plan:
     units = {}
-    # A beat that a reader takes in slices leaves its port with the last of them.
-    start = min(int(run.left[name][0]) for name in run.dataflow.inputs)
     for name, done in run.flows.items():
         queues = depths[name]
         final = Build(done.build.folding, done.build.rom, queues.in_depth, queues.out_depth)
-        first = int(run.streams[name].valid[0]) - start
+        first = int(run.streams[name].valid[0])
         units[name] = UnitPlan(final, queues.fifo, queues.in_fifos, first)
     first = min(int(run.offered[stream][0]) for stream in run.dataflow.outputs.values())
-    return Plan(units, dict(ports), interval, first - start)
+    return Plan(units, dict(ports), interval, first)

@@ -45,6 +45,7 @@ class StreamReport:
         extra: beats after the last expected one.
         valid, ready: the handshake signals at the end.
         broken: how and when the stream broke the valid/ready protocol, or "".
+        first_cycle: of the first beat: when it was taken, of an input when it was offered.
         sample_cycles: the cycle of each sample's last beat; empty for an input.
     """
 
@@ -136,7 +137,7 @@ class DesignReport:
 
     @property
     def first_input_cycle(self) -> int:
-        """The cycle, since reset, of the first beat into the design; -1 when there was none."""
+        """The cycle, since reset, in which an input first offers a beat; -1 when none does."""
         return min(
             (s.first_cycle for s in self._of("input") if s.first_cycle is not None), default=-1
         )

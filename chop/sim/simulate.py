@@ -79,7 +79,7 @@ class SimulationRun:
         mismatches: elements that differ from the expected ones or never came.
         first_mismatch: on the first stream, producers first, that has an element that differs.
         cycles: from reset to the last beat on any port, that one included.
-        first_input_cycle, first_output_cycle: when the first beat went in, and came out.
+        first_input_cycle, first_output_cycle: when the first beat was offered, and came out.
         sample_cycles: [samples] when each sample's last output beat was taken.
         deadlock: the design stood still with beats to come.
         waiting: a line for every stream with beats to come: who waits for whom.

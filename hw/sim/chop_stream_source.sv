@@ -29,7 +29,8 @@ module chop_stream_source #(
   longint unsigned  limit;
   longint unsigned  fetched;
   longint unsigned  taken;
-  longint unsigned  first_cycle;
+  logic             offered;      // whether there was a beat yet
+  longint unsigned  first_cycle;  // of its being offered
   logic [Width-1:0] beat;       // the beat after the one in data_o
   logic             have_beat;
   logic [31:0]      random_q;
@@ -55,6 +56,7 @@ module chop_stream_source #(
     file    = 0;
     valid_o = 1'b0;
     taken   = 0;
+    offered = 1'b0;
   end
 
   task automatic report();
@@ -64,7 +66,7 @@ module chop_stream_source #(
     $fdisplay(out, "beats %0d", taken);
     $fdisplay(out, "valid %0d", valid_o);
     $fdisplay(out, "ready %0d", ready_i);
-    if (taken != 0) $fdisplay(out, "first %0d", first_cycle);
+    if (offered) $fdisplay(out, "first %0d", first_cycle);
     $fclose(out);
   endtask
 
@@ -75,10 +77,11 @@ module chop_stream_source #(
       if (file == 0) open();
     end else begin
       random_q <= chop_sim_pkg::random_next(random_q);
-      if (valid_o && ready_i) begin
-        if (taken == 0) first_cycle <= cycle_i;
-        taken <= taken + 1;
+      if (valid_o && !offered) begin
+        offered     <= 1'b1;
+        first_cycle <= cycle_i;
       end
+      if (valid_o && ready_i) taken <= taken + 1;
       if (!valid_o || ready_i) begin
         if (have_beat && random_q >= threshold) begin
           valid_o <= 1'b1;

@@ -87,6 +87,7 @@ def _report(scheduled: Scheduled, budget: Budget, arguments: HardwareOptions) ->
         "multipliers": sum(u.build.folding.multipliers for u in plan.units.values()),
         "cost": asdict(scheduled.total),
         "budget": dict(budget.limits),
+        "target_initiation_interval": arguments.target_initiation_interval,
         "rom_style": arguments.rom_style,
         "rounding": arguments.rounding,
     }

@@ -18,8 +18,8 @@ from chop.ops.base import RomOptions
 from chop.passes.graph.analysis.add_hardware import add_hardware_metadata_analysis_pass
 from chop.schedule.costs import unit_costs
 from chop.schedule.netlist import Netlist, build_netlist
-from chop.schedule.plan import Plan, make_plan
-from chop.schedule.units import Dataflow, Unit, dataflow_of, foldings_of
+from chop.schedule.plan import Plan, ideal_interval, make_plan
+from chop.schedule.units import Unit, dataflow_of, foldings_of
 
 __all__ = ["Design", "design_of", "generated_sources", "library_sources"]
 
@@ -86,7 +86,9 @@ def design_of(graph: MaseGraph, name: str, top: str, config_hash: str) -> Design
         instances=instances,
         drivers=drivers,
         multipliers=report["multipliers"],
-        ideal_initiation_interval=_ideal(dataflow, plan),
+        ideal_initiation_interval=ideal_interval(
+            dataflow, foldings, plan.input_lanes, report["target_initiation_interval"]
+        ),
         predicted_initiation_interval=plan.initiation_interval,
         predicted_latency_cycles=plan.latency_cycles,
         rtl=(
@@ -135,31 +137,6 @@ def _render(template: str, values: Mapping[str, object]) -> str:
     )
     text = (files("chop.hw") / "templates" / template).read_text(encoding="utf-8")
     return environment.from_string(text).render(values)
-
-
-def _ideal(dataflow: Dataflow, plan: Plan) -> int:
-    """The largest of MACs / multipliers over the layers and of beats per sample over the ports.
-
-    Of layers without multipliers, the fewest cycles that they can be built for.
-    """
-    layers = [
-        -(-unit.op.macs(unit.site.attributes, unit.site.exact) // folding.multipliers)
-        for unit in dataflow.units
-        if (folding := plan.units[unit.node].build.folding).multipliers
-    ]
-    layers += [
-        done.cycles
-        if (done := plan.units[unit.node].build.folding).digits
-        else min(folding.cycles for folding in unit.op.foldings(unit.site))
-        for unit in dataflow.units
-        if not plan.units[unit.node].build.folding.multipliers
-    ]
-    ports = [dataflow.inputs[n].elements // lanes for n, lanes in plan.input_lanes.items()]
-    for stream in dataflow.outputs.values():
-        known = plan.units.get(stream)
-        lanes = known.build.folding.out_lanes if known else plan.input_lanes[stream]
-        ports.append(dataflow.stream_type(stream).elements // lanes)
-    return max(layers + ports)
 
 
 def _wiring(netlist: Netlist) -> tuple[tuple[InstanceEntry, ...], dict[str, str]]:
