@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from chop.errors import ConfigError, UnsupportedOpError
+from chop.errors import UnsupportedOpError
 from chop.formats.rounding import Floats, Ints
 from chop.ir.graph import MaseGraph
 from chop.ir.manifest import Manifest
@@ -31,8 +31,9 @@ from chop.passes.graph.transforms import (
     emit_verilog_top_transform_pass,
     quantize_transform_pass,
 )
-from chop.schedule.plan import make_plan
-from chop.schedule.units import Unit, dataflow_of
+from chop.schedule.matching import stream_beats
+from chop.schedule.plan import UnevenError, ideal_interval, interval_of, make_plan, port_lanes
+from chop.schedule.units import Dataflow, Unit, dataflow_of
 from chop.sim.simulate import BatchCase, SimulationRun
 
 ROUNDINGS = ("half_up", "floor", "half_even")
@@ -176,18 +177,21 @@ def random_foldings(
     return found
 
 
-def scheduled(rng: random.Random, graph: MaseGraph) -> MaseGraph:
-    """Returns the graph with random foldings; streams that cannot keep up are drawn again."""
+def scheduled(rng: random.Random, graph: MaseGraph, ideal: bool = False) -> MaseGraph:
+    """Returns the graph with random foldings, of which the samples do not take turns.
+
+    With `ideal`, such that no stream and no layer without multipliers is slower than the others.
+    """
     rom_style = rng.choice(ROM_STYLES)
     graph = add_hardware_metadata_analysis_pass(graph, {"rom_style": rom_style})
     dataflow = dataflow_of(graph)
-    for _ in range(200):
+    for _ in range(50):
         foldings = random_foldings(rng, dataflow.units)
+        if ideal and not keeping_up(rng, dataflow, foldings):
+            continue
         try:
             make_plan(dataflow, foldings, RomOptions(rom_style))
-        except ConfigError as error:
-            if "choose lanes of which one divides the other" not in str(error):
-                raise
+        except UnevenError:
             continue
         for node in graph.fx_graph.nodes:
             names = [unit.node for unit in dataflow.units if unit.owner == node.name]
@@ -199,7 +203,27 @@ def scheduled(rng: random.Random, graph: MaseGraph) -> MaseGraph:
                 )
                 update(node, hardware=replace(last, stages=tuple(stages)))
         return graph
-    return graph
+    raise AssertionError("no random foldings keep up with one another; draw more often")
+
+
+def keeping_up(rng: random.Random, dataflow: Dataflow, foldings: dict[str, Folding]) -> bool:
+    """Draws the foldings again that lose cycles; returns whether none is left that does."""
+    for _ in range(40 * len(foldings)):
+        ports = port_lanes(dataflow, foldings)
+        ideal = ideal_interval(dataflow, foldings, ports)
+        if interval_of(dataflow, foldings, ports) == ideal:
+            return True
+        slow = {unit.node for unit in dataflow.units if foldings[unit.node].cycles > ideal}
+        for unit in dataflow.units:
+            for source in unit.sources:
+                lanes = foldings[source].out_lanes if source in foldings else ports[source]
+                elements = dataflow.stream_type(source).elements
+                if stream_beats(elements, lanes, foldings[unit.node].in_lanes) > ideal:
+                    slow |= {unit.node, source} - set(ports)
+        # An input with too few lanes: its readers have fewer still.
+        chosen = dataflow.unit(rng.choice(sorted(slow or foldings)))
+        foldings.update(random_foldings(rng, [chosen]))
+    return False
 
 
 def emitted(

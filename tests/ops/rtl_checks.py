@@ -14,7 +14,7 @@ from chop.sim.simulate import SimulationOptions, simulate_batch
 from chop.tools import run_tool
 from tests.ops.designs import Design, timing_faults
 
-STALLS = (0.0, 0.3, 0.7)
+STALLS = (0.0, 0.5)
 
 
 def simulation_faults(designs: Sequence[Design], seed: int) -> list[str]:

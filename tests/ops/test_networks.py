@@ -48,7 +48,7 @@ def build_networks(folder: Path, seed: int, count: int) -> list[Design]:
         inputs = example_batch(rng, shapes, 48)
         graph = quantised(rng, annotated(network, inputs), _FORMATS)
         # Every other one as the scheduler has it, for some target.
-        graph = scheduled(rng, graph) if number % 2 else _balanced(rng, graph)
+        graph = scheduled(rng, graph, ideal=True) if number % 2 else _balanced(rng, graph)
         top = f"net{number}"
         designs.append(emitted(label, graph, folder / top, top, rng, shapes))
     return designs
@@ -91,8 +91,8 @@ def test_integer_reference_equals_the_fake_quantised_network(networks: list[Desi
 
 
 def test_no_cycle_is_lost_to_the_streams(networks: list[Design]) -> None:
-    """What the scheduler chose achieves the ideal interval of its multipliers."""
-    manifests = [design.manifest for design in networks[::2]]
+    """Every network achieves the ideal interval of its multipliers, whoever chose the lanes."""
+    manifests = [design.manifest for design in networks]
     lost = [
         (m.top, m.predicted_initiation_interval, m.ideal_initiation_interval)
         for m in manifests
