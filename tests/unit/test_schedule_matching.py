@@ -17,10 +17,11 @@ from chop.ir.meta import Folding
 from chop.models.create import create_model
 from chop.ops.base import RomOptions
 from chop.passes.graph.transforms import quantize_transform_pass
+from chop.schedule.budget import Budget, schedule
 from chop.schedule.folding import choose_foldings
 from chop.schedule.matching import Choice, matching_foldings, stream_beats
 from chop.schedule.options import HardwareOptions
-from chop.schedule.plan import make_plan
+from chop.schedule.plan import UnevenError, make_plan
 from chop.schedule.units import Dataflow, dataflow_of
 from tests.ops.designs import annotated
 
@@ -118,3 +119,21 @@ def _check_streams(dataflow: Dataflow, foldings: dict[str, Folding], interval: i
                     elements, foldings[source].out_lanes, foldings[unit.node].in_lanes
                 )
                 assert beats <= interval
+
+
+def test_samples_that_would_take_turns_get_the_interval_of_their_unit() -> None:
+    """The windows take 24 cycles where the next frame is there in time, and 28 where it is not."""
+    torch.manual_seed(0)
+    depthwise = nn.Conv2d(2, 4, 3, padding=2, dilation=2, groups=2)
+    first, last = nn.Linear(7, 24), nn.Linear(48, 13)
+    model = nn.Sequential(first, nn.Unflatten(1, (2, 4, 3)), depthwise, nn.Flatten(), last)
+    dataflow, rom = dataflow_of(_quantized(model, (7,))), RomOptions()
+    options = HardwareOptions(target_initiation_interval=26)
+    with pytest.raises(UnevenError, match="'conv2d_2': with 1 x 2 lanes its samples take turns"):
+        make_plan(dataflow, choose_foldings(dataflow, options, rom), rom)
+    assert schedule(dataflow, options, rom, Budget({}, {})).plan.initiation_interval == 24
+    # Where another layer has no such interval, the unit gets other lanes.
+    pinned = HardwareOptions(target_initiation_interval=26, lanes={"linear_4": (24, 1)})
+    plan = schedule(dataflow, pinned, rom, Budget({}, {})).plan
+    assert plan.initiation_interval == 26
+    assert plan.units["conv2d_2"].build.folding.cycles == 12
