@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from chop.errors import ConfigError
 from chop.flows.compressed import Channels, open_network, save_compressed, tensors_of
 from chop.flows.job import Job, accuracy, load_job
 from chop.flows.places import run_directory
-from chop.flows.progress import Progress
+from chop.flows.progress import Progress, SilentProgress
 from chop.flows.weights import restore_weights, train_job, train_stage
 from chop.ir.files import write_text
 from chop.ir.graph import MaseGraph
@@ -29,6 +29,7 @@ __all__ = [
     "StageReport",
     "compress_design",
     "compress_job",
+    "rehearse_compression",
     "report_to_json",
     "trained_stages",
 ]
@@ -79,9 +80,20 @@ def compress_design(config: Config, progress: Progress, resume: bool = False) ->
     Raises ConfigError for a configuration without [compress], [dataset] or a model that fits.
     """
     job = load_job(config, progress)
+    rehearse_compression(job)
     if config.train is not None and not restore_weights(job):
         train_job(job, progress, resume)
     return _Compressor(job, progress, resume).run()
+
+
+def rehearse_compression(job: Job) -> None:
+    """Takes the job's model through all stages without a training, and keeps nothing of it.
+
+    What a stage would refuse after hours of training is refused in seconds. Raises ConfigError.
+    """
+    rehearsal = _Compressor(job, SilentProgress(), False, trains=False)
+    for _ in rehearsal.stages():
+        pass
 
 
 def compress_job(job: Job, progress: Progress, resume: bool = False) -> MaseGraph:
@@ -112,7 +124,7 @@ def report_to_json(report: Compression) -> str:
 class _Compressor:
     """Takes one network through the stages; `graph` is what it has come to."""
 
-    def __init__(self, job: Job, progress: Progress, resume: bool) -> None:
+    def __init__(self, job: Job, progress: Progress, resume: bool, *, trains: bool = True) -> None:
         who = f"job '{job.config.name}'"
         if job.config.compress is None:
             raise ConfigError(f"{who}: nothing to do; add a table [compress] with stages")
@@ -124,6 +136,7 @@ class _Compressor:
                 "names the model as it was; save the changed graph and give it as model.graph"
             )
         self._job, self._progress, self._resume = job, progress, resume
+        self._trains = trains
         self._who = who
         self._dataset = job.dataset
         self._config = job.config.compress
@@ -135,12 +148,10 @@ class _Compressor:
     def run(self) -> Compression:
         directory = run_directory(self._job.config.name)
         self._report("float", "float", None)
-        kinds = [stage.kind for stage in self._config.stages]
-        for index, stage in enumerate(self._config.stages):
-            several = kinds.count(stage.kind) > 1
-            name = f"{stage.kind}_{kinds[:index].count(stage.kind) + 1}" if several else stage.kind
-            self._apply(stage, _folder(index, stage), name)
-            self._report(name, stage.kind, "shared" if "share" in kinds[: index + 1] else "pruned")
+        shared = False
+        for name, kind in self.stages():
+            shared = shared or kind == "share"
+            self._report(name, kind, "shared" if shared else "pruned")
         path = directory / f"{self._job.config.name}.chz"
         with self._progress.task("code"):
             size = save_compressed(
@@ -150,6 +161,15 @@ class _Compressor:
         report = Compression(self._job.config.name, path.as_posix(), tuple(self._reports))
         write_text(directory / _REPORT, report_to_json(report))
         return report
+
+    def stages(self) -> Iterator[tuple[str, str]]:
+        """Yields the name and the kind of every stage once the network went through it."""
+        kinds = [stage.kind for stage in self._config.stages]
+        for index, stage in enumerate(self._config.stages):
+            several = kinds.count(stage.kind) > 1
+            name = f"{stage.kind}_{kinds[:index].count(stage.kind) + 1}" if several else stage.kind
+            self._apply(stage, _folder(index, stage), name)
+            yield name, stage.kind
 
     def _apply(self, stage: CompressStage, folder: str, name: str) -> None:
         who = f"{self._who}: stage '{name}'"
@@ -189,7 +209,7 @@ class _Compressor:
         self.graph = resolve(name)(self.graph, arguments)
 
     def _train(self, stage: CompressStage, folder: str, controllers: Sequence[Controller]) -> None:
-        if stage.train is not None:
+        if stage.train is not None and self._trains:
             train_stage(
                 self._job,
                 self.graph.model,

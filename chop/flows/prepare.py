@@ -8,7 +8,7 @@ from pathlib import Path
 
 from chop.config.schema import Config
 from chop.flows.compile import Accelerator, FineTune, compile_trained
-from chop.flows.compress import compress_job, trained_stages
+from chop.flows.compress import compress_job, rehearse_compression, trained_stages
 from chop.flows.job import Job, load_job
 from chop.flows.places import run_directory
 from chop.flows.progress import Progress
@@ -38,6 +38,8 @@ def prepare_job(config: Config, progress: Progress) -> Job:
     Raises any ChopError of that road.
     """
     job = load_job(config, progress)
+    if config.compress is not None:
+        rehearse_compression(job)
     if config.train is not None and not restore_weights(job):
         with tempfile.TemporaryDirectory() as scratch:
             _compile(job, Path(scratch) / config.name, progress)
@@ -61,6 +63,8 @@ def train_design(
     first training that is not goes on. Raises ConfigError as `train_job`.
     """
     job = load_job(config, progress)
+    if config.compress is not None:
+        rehearse_compression(job)
     directory = run_directory(config.name)
     tables = {RETRAIN: config.retrain, QAT: config.qat}
     later = [stage for stage, table in tables.items() if table is not None]

@@ -204,6 +204,8 @@ def test_what_cannot_be_compressed_is_one_line(
     with pytest.raises(ConfigError) as caught:
         _compress(*stages, **changes)
     assert str(caught.value) == f"job 'small': {message}"
+    # It is found out before anything is trained.
+    assert not Path("runs").exists()
 
 
 @pytest.mark.parametrize(
