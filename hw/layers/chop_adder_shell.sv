@@ -156,7 +156,7 @@ module chop_adder_shell #(
       always_ff @(posedge clk_i) begin
         if (sum_valid) begin
           sum_q  <= sum;
-          done_q <= DoneWidth'({sum[DigitWidth-1:0], done_q} >> DigitWidth);
+          done_q <= DoneWidth'({DigitWidth'(sum), done_q} >> DigitWidth);
         end
       end
       if (SumWidth + DoneWidth > OutWidth) begin : gen_wrap
