@@ -36,6 +36,8 @@ LEVELS_PER_STAGE = 2
 # A ROM of more words and bits than these goes to block RAM, whose output wants a register of its
 # own. Up to 32 words a bit costs one 6-input LUT or two 4-input ones, which no block RAM repays.
 _LOGIC_ROM_WORDS, _LOGIC_ROM_BITS = 32, 4096
+# More multipliers than these lie so far apart that their operands want a register on the way.
+_NEAR_MULTIPLIERS = 32
 # Words and bits of a block RAM.
 _BLOCK_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
@@ -114,9 +116,9 @@ def rom_style(build: Build, words: int, bits: int) -> str:
     return "block" if words > _LOGIC_ROM_WORDS and bits > _LOGIC_ROM_BITS else "logic"
 
 
-def rom_latency(style: str) -> int:
-    """Returns the cycles from an address to its word."""
-    return 2 if style == "block" else 1
+def rom_latency(style: str, words: int = 1, multipliers: int = 1) -> int:
+    """Returns the cycles from an address to its word, which goes to so many multipliers."""
+    return 2 if style == "block" or (words > 1 and multipliers > _NEAR_MULTIPLIERS) else 1
 
 
 def rom_luts(words: int, bits: int) -> int:
@@ -150,9 +152,10 @@ def block_rams(words: int, bits: int) -> int:
 
 
 def ram_cost(words: int, bits: int) -> Cost:
-    """Returns what a memory takes: a block RAM of 18 Kbit for 32 distributed cells."""
+    """Returns what chop_ram takes: LUTs for a few words, else a block for 32 distributed cells."""
     cells, blocks = -(-words // 16) * -(-bits // 4), block_rams(words, bits)
-    return Cost(brams=blocks) if cells > 32 * blocks else Cost(luts=6 * cells, ffs=bits)
+    few = words <= 64 and words * bits <= 4096
+    return Cost(luts=6 * cells, ffs=bits) if few or cells <= 32 * blocks else Cost(brams=blocks)
 
 
 def _bias_frac_width(site: Site[Any]) -> int:

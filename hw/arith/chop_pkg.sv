@@ -36,4 +36,9 @@ package chop_pkg;
     end
   endfunction
 
+  // Whether a memory is built of LUTs: few words, few bits.
+  function automatic bit is_distributed(input int unsigned words, input int unsigned bits);
+    is_distributed = (words <= 64) && (words * bits <= 4096);
+  endfunction
+
 endpackage

@@ -1,6 +1,6 @@
 // product = a * b, two's complement, exact. Combinational. An operand of 3 bits or fewer takes no
-// multiplier: of its Booth digits n0 - 2 n1 and n1 - n2 each chooses a multiple of the other operand
-// (0, once, twice, inverted where it is negative), and one addition joins them.
+// multiplier: of its Booth digits n0 - 2 n1 and n1 - n2 each chooses a multiple of the other
+// operand (0, once, twice, inverted where it is negative), and one addition joins them.
 module chop_times #(
   parameter int unsigned AWidth = 8,
   parameter int unsigned BWidth = 8,

@@ -165,13 +165,14 @@ module chop_linear #(
   end
 
   // Control runs beside the data: bit k describes the step issued k+1 cycles ago.
-  logic [Stages-1:0] valid_q, first_q, last_q;
+  logic [Stages-1:0] valid_q, last_q;
+  logic [Stages-2:0] first_q;
   always_ff @(posedge clk_i) begin
     if (!rst_ni) valid_q <= '0;
     else valid_q <= {valid_q[Stages-2:0], step};
   end
   always_ff @(posedge clk_i) begin
-    first_q <= {first_q[Stages-2:0], step_first};
+    first_q <= (Stages - 1)'({first_q, step_first});
     last_q  <= {last_q[Stages-2:0], step_last};
   end
 
@@ -180,7 +181,6 @@ module chop_linear #(
   localparam int unsigned StepWidth = chop_pkg::index_width(Steps);
   logic [StepWidth-1:0] step_address;
   logic [OutLanes*InLanes*WeightWidth-1:0] weights;
-  logic [StoredWidth-1:0] x;
 
   chop_set_address #(
     .Words     (InBeats * OutBeats),
@@ -194,6 +194,11 @@ module chop_linear #(
     .address_o(step_address)
   );
 
+  // The address stands still without a step, so that words in LUTs need no enable, which hundreds
+  // of flip-flops would wait for.
+  logic weights_read;
+  assign weights_read = step || (128'(RomStyle) != 128'("block"));
+
   chop_rom #(
     .Width  (OutLanes * InLanes * WeightWidth),
     .Depth  (Steps),
@@ -202,7 +207,7 @@ module chop_linear #(
     .Style  (RomStyle)
   ) u_weights (
     .clk_i    (clk_i),
-    .en_i     (step),
+    .en_i     (weights_read),
     .address_i(step_address),
     .data_o   (weights)
   );
@@ -227,12 +232,6 @@ module chop_linear #(
     assign unused = ^exponents;
   end
 
-  if (RomLatency == 1) begin : gen_x_direct
-    assign x = x_read;
-  end else begin : gen_x_delayed
-    always_ff @(posedge clk_i) x <= x_read;
-  end
-
   // ---- Products, summed over the input lanes ----
 
   logic [OutLanes*OutWidth-1:0] terms;
@@ -241,6 +240,15 @@ module chop_linear #(
     logic [InLanes*ProductWidth-1:0] products;
     logic [TermWidth-1:0]            sum;
     logic [OutWidth-1:0]             term;
+
+    // Multipliers lie far apart. So each output lane has a copy of x, which synthesis must not
+    // take for one register.
+    logic [StoredWidth-1:0] x;
+    if (RomLatency == 1) begin : gen_x_direct
+      assign x = x_read;
+    end else begin : gen_x_delayed
+      (* keep *) always_ff @(posedge clk_i) x <= x_read;
+    end
 
     for (genvar i = 0; i < InLanes; i = i + 1) begin : gen_in
       logic [ProductWidth-1:0] product, product_q;
@@ -309,8 +317,7 @@ module chop_linear #(
 
   // ---- Accumulation: the first step of a group starts from the bias ----
 
-  logic first, last, sum_valid;
-  assign first     = first_q[Stages-1];
+  logic last, sum_valid;
   assign last      = last_q[Stages-1];
   assign sum_valid = valid_q[Stages-1];
 
@@ -374,9 +381,34 @@ module chop_linear #(
   if (InBeats == 1) begin : gen_no_partials
     assign partials = '0;
   end else if (InputStationary && OutBeats > 1) begin : gen_memory
-    // A group's next read is OutBeats >= 2 cycles after this one, so after this one's write.
-    logic [GroupWidth-1:0] write_group_q;
+    // A group's next sum is OutBeats >= 2 cycles after this one, so it may be read a cycle after
+    // this one's write. Many sums are a block of memory, whose output wants a register before the
+    // addition: they are read a cycle sooner.
+    localparam bit Sooner = OutBeats > 64;
+    logic [GroupWidth-1:0]        write_group_q, read_group;
+    logic [OutLanes*OutWidth-1:0] word;
+    logic                         read;
     always_ff @(posedge clk_i) write_group_q <= group_q;
+
+    if (Sooner) begin : gen_sooner
+      logic [GroupWidth-1:0] next_q;
+      logic [Stages-1:0]     issued;
+      assign issued     = {valid_q[Stages-2:0], step};
+      assign read       = issued[Stages-2];
+      assign read_group = next_q;
+      always_ff @(posedge clk_i) begin
+        if (!rst_ni) next_q <= '0;
+        else if (read) next_q <= (next_q == GroupWidth'(OutBeats - 1)) ? '0 : next_q + 1'b1;
+      end
+      always_ff @(posedge clk_i) partials <= word;
+      logic unused;
+      assign unused = issued[Stages-1];
+    end else begin : gen_direct
+      assign read       = valid_q[Stages-2];
+      assign read_group = group_q;
+      assign partials   = word;
+    end
+
     chop_ram #(
       .Width(OutLanes * OutWidth),
       .Depth(OutBeats)
@@ -385,9 +417,9 @@ module chop_linear #(
       .write_i        (sum_valid),
       .write_address_i(write_group_q),
       .write_data_i   (sums),
-      .read_i         (valid_q[Stages-2]),
-      .read_address_i (group_q),
-      .read_data_o    (partials)
+      .read_i         (read),
+      .read_address_i (read_group),
+      .read_data_o    (word)
     );
   end else begin : gen_register
     logic [OutLanes*OutWidth-1:0] sums_q;
@@ -402,6 +434,9 @@ module chop_linear #(
     if (InBeats == 1) begin : gen_single
       assign start = biases[o*OutWidth +: OutWidth];
     end else begin : gen_multiple
+      // Every lane has this flag for itself, kept apart: one register would be far from most.
+      logic first;
+      (* keep *) always_ff @(posedge clk_i) first <= first_q[Stages-2];
       assign start = first ? biases[o*OutWidth +: OutWidth] : partials[o*OutWidth +: OutWidth];
     end
     // The term first: synthesis then absorbs the choice of the start into the carry chain's LUTs.
@@ -410,7 +445,7 @@ module chop_linear #(
 
   if (InBeats == 1) begin : gen_unused_partials
     logic unused;
-    assign unused = ^{first, partials};
+    assign unused = ^{first_q, partials};
   end
 
   logic unused_ready;

@@ -182,12 +182,9 @@ module chop_reduce #(
     .last_o (outer_last)
   );
 
-  logic first_q, last_q, result_ready;
+  logic last_q, result_ready;
   always_ff @(posedge clk_i) begin
-    if (enter) begin
-      first_q <= outer_first && inner_first;
-      last_q  <= outer_last && inner_last;
-    end
+    if (enter) last_q <= outer_last && inner_last;
   end
   assign last_ready = !last_q || result_ready;
   assign step       = valid_q[Stages-1] && last_ready;
@@ -197,11 +194,13 @@ module chop_reduce #(
   localparam int unsigned Partials = Groups * Beats;
   localparam bit          Repeats  = OuterSteps * InnerSteps > 1;
   logic [Lanes*Width-1:0] earlier, results;
+  logic                   first;
+  assign first = outer_first && inner_first;
 
   if (!Repeats) begin : gen_none
     assign earlier = '0;
     logic unused;
-    assign unused = ^{first_q, step, earlier, unused_first};
+    assign unused = ^{first, step, earlier, unused_first};
   end else if (Partials == 1) begin : gen_one
     logic [Lanes*Width-1:0] results_q;
     always_ff @(posedge clk_i) begin
@@ -245,12 +244,15 @@ module chop_reduce #(
 
     if (Beats == 1 && InnerSteps > 1) begin : gen_follow
       logic [Lanes*Width-1:0] results_q;
-      logic                   follows_q;
       always_ff @(posedge clk_i) begin
         if (step) results_q <= results;
-        if (enter) follows_q <= !inner_first;
       end
-      assign earlier = follows_q ? results_q : word;
+      for (genvar i = 0; i < Lanes; i = i + 1) begin : gen_lane
+        logic follows_q;
+        (* keep *) always_ff @(posedge clk_i) if (enter) follows_q <= !inner_first;
+        assign earlier[i*Width +: Width] =
+            follows_q ? results_q[i*Width +: Width] : word[i*Width +: Width];
+      end
     end else begin : gen_apart
       assign earlier = word;
     end
@@ -273,10 +275,14 @@ module chop_reduce #(
       logic unused;
       assign unused = ^b;
     end else if (Kind == 0) begin : gen_sum
+      logic first_q;
+      (* keep *) always_ff @(posedge clk_i) if (enter) first_q <= first;
       // The term first: synthesis then absorbs the choice into the carry chain's LUTs.
       assign value = a + (first_q ? '0 : b);
     end else begin : gen_extreme
-      logic greater;
+      // Every lane has its flags for itself, kept apart: one register would be far from most.
+      logic greater, first_q;
+      (* keep *) always_ff @(posedge clk_i) if (enter) first_q <= first;
       if (InSigned) begin : gen_signed
         assign greater = $signed(a) > $signed(b);
       end else begin : gen_unsigned

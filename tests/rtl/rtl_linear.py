@@ -250,6 +250,8 @@ _LINEAR = (
     # Two groups: the shortest distance between a partial sum's write and its read.
     _linear((6, 2), (4, 2), stationary=True),
     _linear((6, 1), (4, 2), (3, 2), stationary=True, signed=False),
+    # So many partial sums that they are read a cycle sooner.
+    _linear((4, 2), (66, 1), stationary=True, widths=(2, 2, 3, 6)),
     # Every depth changes the timing.
     _linear((6, 2), (6, 2), (3, 1)),
     _linear((6, 2), (6, 2), (4, 2)),
