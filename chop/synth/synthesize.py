@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -59,14 +60,18 @@ class SynthesisReport:
 
     @property
     def utilisation(self) -> Mapping[str, float]:
-        """Returns the share of the device, 0..1, of luts, ffs, dsps and brams."""
-        have = self.capacity
-        return {
-            "luts": self.luts / have.luts,
-            "ffs": self.ffs / have.ffs,
-            "dsps": self.dsps / have.dsps,
-            "brams": self.brams / have.brams,
-        }
+        """Returns the share of the device, 0..1, of luts, ffs, dsps and brams.
+
+        Nothing of nothing is 0: there are targets without DSPs.
+        """
+        used = {name: getattr(self, name) for name in ("luts", "ffs", "dsps", "brams")}
+        return {name: _share(count, getattr(self.capacity, name)) for name, count in used.items()}
+
+
+def _share(used: int, have: int) -> float:
+    if not have:
+        return math.inf if used else 0.0
+    return used / have
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,9 +36,10 @@ package chop_pkg;
     end
   endfunction
 
-  // Whether a memory is built of LUTs: few words, few bits.
+  // Whether a memory is to be built of LUTs: few words, few bits. The fewest are left to synthesis,
+  // which makes them flip-flops and never a block.
   function automatic bit is_distributed(input int unsigned words, input int unsigned bits);
-    is_distributed = (words <= 64) && (words * bits <= 4096);
+    is_distributed = (words <= 64) && (words * bits <= 4096) && (words * bits > 512);
   endfunction
 
 endpackage

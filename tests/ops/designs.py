@@ -164,20 +164,31 @@ def quantised(rng: random.Random, graph: MaseGraph, drawn: Formats) -> MaseGraph
 
 
 def random_foldings(
-    rng: random.Random, units: Sequence[Unit], most_cycles: int = 600
+    rng: random.Random,
+    units: Sequence[Unit],
+    most_cycles: int = 600,
+    adder_graphs: float = _ADDER_GRAPHS,
 ) -> dict[str, Folding]:
-    """Returns any of the valid foldings for every unit, both orders of a linear layer included."""
+    """Returns any of the valid foldings for every unit, both orders of a linear layer included.
+
+    `adder_graphs` is the share of layers that are to be graphs of additions, where they can.
+    """
     found = {}
     for unit in units:
         every = [f for f in unit.op.foldings(unit.site) if f.cycles <= most_cycles]
-        if rng.random() < _ADDER_GRAPHS:
+        if rng.random() < adder_graphs:
             graphs = unit.op.adder_foldings(unit.site)
             every = [f for f in graphs if f.cycles <= most_cycles] or every
         found[unit.node] = rng.choice(every)
     return found
 
 
-def scheduled(rng: random.Random, graph: MaseGraph, ideal: bool = False) -> MaseGraph:
+def scheduled(
+    rng: random.Random,
+    graph: MaseGraph,
+    ideal: bool = False,
+    adder_graphs: float = _ADDER_GRAPHS,
+) -> MaseGraph:
     """Returns the graph with random foldings, of which the samples do not take turns.
 
     With `ideal`, such that no stream and no layer without multipliers is slower than the others.
@@ -186,7 +197,7 @@ def scheduled(rng: random.Random, graph: MaseGraph, ideal: bool = False) -> Mase
     graph = add_hardware_metadata_analysis_pass(graph, {"rom_style": rom_style})
     dataflow = dataflow_of(graph)
     for _ in range(50):
-        foldings = random_foldings(rng, dataflow.units)
+        foldings = random_foldings(rng, dataflow.units, adder_graphs=adder_graphs)
         if ideal and not keeping_up(rng, dataflow, foldings):
             continue
         try:

@@ -153,7 +153,7 @@ def test_a_relu_before_an_unsigned_cast_is_no_hardware(designs: list[Design]) ->
 def test_bound_parameters_and_ports_exist_in_the_module(designs: list[Design]) -> None:
     for design in designs:
         for instance in _netlist(design).instances:
-            parameters, ports = header_of(instance.module)
+            parameters, ports = header_of(instance.module, design.directory)
             assert set(instance.parameters) <= parameters, design.label
             assert {port for port, _ in instance.connections} == ports, design.label
 

@@ -123,7 +123,8 @@ def format_designs(tmp_path_factory: pytest.TempPathFactory, seed: int) -> list[
             rng = random.Random(label)
             torch.manual_seed(rng.randrange(1 << 31))
             given = {**config, "weight_frac_width": None}
-            graph = scheduled(rng, _quantised(make(), (4, 4, 4), 0, **given))
+            graph = _quantised(make(), (4, 4, 4), 0, **given)
+            graph = scheduled(rng, graph, adder_graphs=0)
             top = f"formats{len(designs)}"
             designs.append(emitted(label, graph, folder / top, top, rng, ((4, 4, 4),)))
     return designs

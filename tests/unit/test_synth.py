@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,9 @@ def test_utilisation_is_a_share_of_the_device() -> None:
     capacity = Resources(luts=100, ffs=200, dsps=4, brams=5)
     report = SynthesisReport("t", "d", 25, 10, 4, 0, capacity, None, "", None, 1.0)
     assert report.utilisation == {"luts": 0.25, "ffs": 0.05, "dsps": 1.0, "brams": 0.0}
+    without = replace(report, capacity=replace(capacity, dsps=0), dsps=0)
+    assert (without.utilisation["dsps"], without.fits) == (0.0, True)
+    assert not replace(without, dsps=1).fits
 
 
 def test_a_folder_that_is_not_a_whole_design(tmp_path: Path) -> None:
