@@ -26,9 +26,9 @@ from chop.errors import (
     did_you_mean,
 )
 from chop.formats.rounding import Ints
-from chop.ir.capture import evaluating
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import CommonMeta, common_of
+from chop.ir.modes import evaluating
 from chop.nn.layers import QuantizedLayer
 from chop.nn.masks import mask_of, set_mask
 from chop.ops.annotate import Annotator, data_inputs, module_of

@@ -11,8 +11,8 @@ import torch
 from torch import fx, nn
 
 from chop.errors import PassOrderError
-from chop.ir.capture import evaluating
 from chop.ir.graph import MaseGraph
+from chop.ir.modes import evaluating
 from chop.nn.layers import QuantizedLayer
 from chop.nn.rewritten import restore_constants
 from chop.ops.annotate import module_of, record

@@ -37,6 +37,8 @@ __all__ = [
 
 _METRICS = "metrics.json"
 _KEY = "key.json"
+# The tables that the weights of the float network depend on.
+_FLOAT = ("model", "dataset", "train", "seed")
 # The folders, inside that of the job, of the trainings of its graph: tables of the configuration.
 QAT, RETRAIN = "qat", "retrain"
 
@@ -63,7 +65,7 @@ def train_job(job: Job, progress: Progress, resume: bool = False) -> Metrics:
     Raises ConfigError when the configuration has no [train] or no [dataset], or when it is to
     resume a training of another configuration; only epochs and patience may differ.
     """
-    key = _training_key(job.config, ("model", "dataset", "train", "seed"))
+    key = _training_key(job.config, _FLOAT)
     return _train(
         job, job.model, job.config.train, run_directory(job.config.name), key, progress, resume
     )
@@ -71,7 +73,7 @@ def train_job(job: Job, progress: Progress, resume: bool = False) -> Metrics:
 
 def restore_weights(job: Job) -> bool:
     """Loads the weights of a finished training of the same configuration; False without one."""
-    key = _training_key(job.config, ("model", "dataset", "train", "seed"))
+    key = _training_key(job.config, _FLOAT)
     return _restore(job.model, run_directory(job.config.name), key)
 
 
@@ -100,7 +102,7 @@ def _train_graph(
     resume: bool,
 ) -> MaseGraph:
     directory = run_directory(job.config.name) / stage
-    key = _training_key(job.config, ("model", "dataset", "train", stage, "passes", "seed"))
+    key = _training_key(job.config, (*_FLOAT, stage, "passes"))
     key["start"] = _digest(graph.model)
     if not _restore(graph.model, directory, key):
         unfinished = resume and _read_key(directory) == key

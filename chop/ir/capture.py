@@ -6,8 +6,7 @@ import re
 import sys
 import traceback
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from itertools import takewhile
 from traceback import StackSummary
 from types import TracebackType
@@ -22,7 +21,7 @@ from chop.ir.parts import one_node_for_each_part
 from chop.ir.shapes import ShapeProxy, Shapes
 from chop.ir.spellings import plain_layers, rewrite_spellings
 
-__all__ = ["capture", "evaluating", "short_trace", "source_line"]
+__all__ = ["capture", "short_trace", "source_line"]
 
 # Names whose result has a shape, or leaves the tensor world, depending on the data.
 _DATA_DEPENDENT = {
@@ -146,19 +145,6 @@ def short_trace(node: fx.Node) -> str | None:
     """Returns the node's stack trace cut down to its source line, without the path of the file."""
     file, _, line = source_line(node).rpartition(":")
     return f'File "{file}", line {line}, in forward\n  ' if file else None
-
-
-@contextmanager
-def evaluating(module: nn.Module) -> Iterator[None]:
-    """Runs the body in evaluation mode without gradients; restores every module's own mode."""
-    modes = [(child, child.training) for child in module.modules()]
-    module.eval()
-    try:
-        with torch.no_grad():
-            yield
-    finally:
-        for child, training in modes:
-            child.training = training
 
 
 def _is_foreign(file: str) -> bool:

@@ -9,6 +9,8 @@ from typing import Any
 import torch
 from torch import fx, nn
 
+from chop.ir.modes import evaluating
+
 __all__ = ["PartsProxy", "ShapeProxy", "Shapes", "SizeTuple"]
 
 # Unlike most sizes in a network, so that a dimension that is the batch shows.
@@ -33,26 +35,31 @@ class ShapeProxy(fx.Proxy):
     """
 
     @property
+    def _shapes(self) -> Shapes:
+        shapes: Shapes = self.tracer.shapes  # type: ignore[attr-defined]
+        return shapes
+
+    @property
     def shape(self) -> Any:
-        known = self.tracer.shapes.size(self)  # type: ignore[attr-defined]
+        known = self._shapes.size(self)
         return fx.proxy.Attribute(self, "shape") if known is None else known
 
     @property
     def ndim(self) -> Any:
-        value = self.tracer.shapes.tensor(self.node)  # type: ignore[attr-defined]
+        value = self._shapes.tensor(self.node)
         return fx.proxy.Attribute(self, "ndim") if value is None else value.dim()
 
     @property
     def is_cuda(self) -> Any:
-        value = self.tracer.shapes.tensor(self.node)  # type: ignore[attr-defined]
+        value = self._shapes.tensor(self.node)
         return fx.proxy.Attribute(self, "is_cuda") if value is None else value.is_cuda
 
     def dim(self) -> Any:
-        value = self.tracer.shapes.tensor(self.node)  # type: ignore[attr-defined]
+        value = self._shapes.tensor(self.node)
         return self._call("dim") if value is None else value.dim()
 
     def size(self, dim: Any = None) -> Any:
-        known = self.tracer.shapes.size(self)  # type: ignore[attr-defined]
+        known = self._shapes.size(self)
         if known is None or not (dim is None or isinstance(dim, int)):
             return self._call("size") if dim is None else self._call("size", dim)
         return known if dim is None else known[dim]
@@ -69,7 +76,7 @@ def _changing(name: str) -> Callable[[ShapeProxy, Any], Any]:
     pure, changing = getattr(operator, name), getattr(operator, f"i{name}")
 
     def method(self: ShapeProxy, other: Any) -> Any:
-        if self.tracer.shapes.is_number(self.node):  # type: ignore[attr-defined]
+        if self._shapes.is_number(self.node):
             return pure(self, other)
         return self.tracer.create_proxy("call_function", changing, (self, other), {}, name=name)
 
@@ -87,7 +94,7 @@ class PartsProxy(ShapeProxy):
         return iter([self[i] for i in range(len(self))])
 
     def __len__(self) -> int:
-        return len(self.tracer.shapes.value(self.node))  # type: ignore[attr-defined]
+        return len(self._shapes.value(self.node))
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
@@ -181,19 +188,12 @@ class Shapes:
                 value = getattr(self._root.get_submodule(owner), name)
                 return value.detach().clone() if isinstance(value, torch.Tensor) else value
             case "call_module", str(target):
-                return self._called(self._root.get_submodule(target), args, kwargs)
+                module = self._root.get_submodule(target)
+                with evaluating(module):
+                    return module(*args, **kwargs)
             case "call_method", str(target):
                 first, *rest = args
                 return getattr(first, target)(*rest, **kwargs)
             case "call_function", target:
                 return target(*args, **kwargs)  # type: ignore[operator]
         raise ValueError(node.op)
-
-    def _called(self, module: nn.Module, args: Any, kwargs: Any) -> Any:
-        modes = [(child, child.training) for child in module.modules()]
-        module.eval()
-        try:
-            return module(*args, **kwargs)
-        finally:
-            for child, training in modes:
-                child.training = training

@@ -16,10 +16,11 @@ from chop.formats.base import Format
 from chop.formats.registry import hardware_formats
 from chop.formats.rounding import MAX_BITS, Floats, Ints, Rounding
 from chop.integer.modules import holds_integers
-from chop.ir.capture import evaluating, source_line
+from chop.ir.capture import source_line
 from chop.ir.graph import MaseGraph
 from chop.ir.in_place import is_in_place, later_readers
 from chop.ir.meta import CommonMeta, common_of, update
+from chop.ir.modes import evaluating
 from chop.ir.tensor_type import FREE_LAYOUT, Layout, Parameter, TensorType, channels_last
 from chop.nn.layers import QuantizedLayer
 from chop.nn.result import QuantizedResult

@@ -28,9 +28,9 @@ from chop.flows.compile import (
 from chop.flows.job import Job, hit_rate
 from chop.flows.progress import SilentProgress
 from chop.formats.rounding import Floats, Ints
-from chop.ir.capture import evaluating
 from chop.ir.graph import MaseGraph
 from chop.ir.meta import common_of, meta_of
+from chop.ir.modes import evaluating
 from chop.ops.annotate import run_in_integers
 from chop.passes.graph.analysis.add_metadata import software_meta
 from chop.passes.registry import resolve

@@ -10,8 +10,9 @@ import torch
 from torch import nn
 
 from chop.errors import CaptureError
-from chop.ir.capture import capture, evaluating, source_line
+from chop.ir.capture import capture, source_line
 from chop.ir.graph import MaseGraph
+from chop.ir.modes import evaluating
 
 _HERE = "test_capture.py"
 _BRANCH = (

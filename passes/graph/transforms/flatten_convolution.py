@@ -2,28 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from pydantic import Field
+from torch import nn
 
 from chop.ir.graph import MaseGraph
-from chop.ops.annotate import Annotator
 from chop.ops.factoring import Factoring
 from chop.passes.contract import PassArguments, transform_pass
 from chop.passes.entries import EntryArguments
-from chop.passes.factoring import (
-    chosen_layers,
-    factoring_of,
-    in_a_row,
-    relative_error,
-)
+from chop.passes.factoring import factor_layers, relative_error
 from chop.passes.graph.transforms.refresh import refresh_metadata
 
 __all__ = ["flatten_convolution_transform_pass"]
 
 _NAME = "flatten_convolution"
-_FACTORS = ("_factor1", "_factor2")
 # Alternating least squares: sweeps at most, and the gain in the error that ends them.
 _SWEEPS, _GAIN = 200, 1e-9
 
@@ -67,30 +63,23 @@ def flatten_convolution_transform_pass(graph: MaseGraph, arguments: EntryArgumen
 
     Raises ConfigError as entries do, PassOrderError where a chosen layer is quantised.
     """
-    chosen = chosen_layers(graph, arguments, FlattenConfig, f"pass '{_NAME}'")
-    annotator = Annotator(graph, graph.example_inputs)
-    rows: dict[str, _Row] = {row["node"]: _Row(**row) for row in graph.info.get(_NAME, ())}
-    done = {name + part for name, row in rows.items() if row.rank for part in ("", *_FACTORS)}
-    for node, config in chosen:
-        if node.name in done:
-            continue
-        found = factoring_of(graph, annotator, node)
-        if found is None or found.filters is None or found.in_three is None:
-            continue
-        row, factors = _flattened(node.name, found, config)
-        rows[node.name] = row
-        if factors is not None:
-            in_a_row(graph, node, found.in_three(*factors))
-    graph.model.delete_all_unused_submodules()
-    graph.model.recompile()
-    graph.info[_NAME] = [asdict(row) for row in rows.values()]
+    factor_layers(graph, arguments, _NAME, FlattenConfig, _factored)
     refresh_metadata(graph)
     return graph
 
 
-def _flattened(name: str, found: Factoring, config: FlattenConfig) -> tuple[_Row, Factors | None]:
-    assert found.filters is not None, "the caller looked"
-    filters = found.filters.double()
+def _factored(
+    name: str, found: Factoring, config: FlattenConfig
+) -> tuple[dict[str, Any], Sequence[nn.Module]] | None:
+    if found.filters is None or found.in_three is None:
+        return None
+    row, factors = _flattened(name, found.filters.double(), config)
+    return asdict(row), () if factors is None else found.in_three(*factors)
+
+
+def _flattened(
+    name: str, filters: torch.Tensor, config: FlattenConfig
+) -> tuple[_Row, Factors | None]:
     outputs, channels, height, width = filters.shape
     before, each = filters.numel(), outputs * (channels + height + width)
     stays = _Row(name, weights_before=before, weights_after=before)

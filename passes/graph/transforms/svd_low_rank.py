@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from pydantic import Field, model_validator
+from torch import nn
 
 from chop.ir.graph import MaseGraph
-from chop.ops.annotate import Annotator
 from chop.ops.factoring import Factoring
 from chop.passes.contract import PassArguments, transform_pass
 from chop.passes.entries import EntryArguments
-from chop.passes.factoring import (
-    chosen_layers,
-    factoring_of,
-    in_a_row,
-    relative_error,
-)
+from chop.passes.factoring import factor_layers, relative_error
 from chop.passes.graph.transforms.refresh import refresh_metadata
 
 __all__ = ["svd_low_rank_transform_pass"]
@@ -90,37 +87,22 @@ def svd_low_rank_transform_pass(graph: MaseGraph, arguments: EntryArguments) -> 
 
     Raises ConfigError as entries do, PassOrderError where a chosen layer is quantised.
     """
-    chosen = chosen_layers(graph, arguments, LowRankConfig, f"pass '{_NAME}'")
-    annotator = Annotator(graph, graph.example_inputs)
-    rows: dict[str, _Row] = {row["node"]: _Row(**row) for row in graph.info.get(_NAME, ())}
-    # A factor is not factored again.
-    done = {f"{name}_factor1" for name, row in rows.items() if row.rank}
-    for node, config in chosen:
-        if node.name in done or (node.name in rows and rows[node.name].rank):
-            continue
-        found = factoring_of(graph, annotator, node)
-        if found is not None:
-            row, factors = _factored(node.name, found, config)
-            rows[node.name] = row
-            if factors is not None:
-                in_a_row(graph, node, found.in_two(*factors))
-    graph.model.delete_all_unused_submodules()
-    graph.model.recompile()
-    graph.info[_NAME] = [asdict(row) for row in rows.values()]
+    factor_layers(graph, arguments, _NAME, LowRankConfig, _factored)
     refresh_metadata(graph)
     return graph
 
 
 def _factored(
     name: str, found: Factoring, config: LowRankConfig
-) -> tuple[_Row, tuple[torch.Tensor, torch.Tensor] | None]:
+) -> tuple[dict[str, Any], Sequence[nn.Module]]:
     matrix = found.matrix.double()
     m, n = matrix.shape
     u, singular, vt = torch.linalg.svd(matrix, full_matrices=False)
     rank = config.rank_of(singular)
     if rank * (m + n + 1) >= m * n:
         reason = f"rank {rank}: {rank} x ({m} + {n} + 1) is not below {m} x {n}"
-        return _Row(name, m, n, weights_before=m * n, weights_after=m * n, skipped=reason), None
+        row = _Row(name, m, n, weights_before=m * n, weights_after=m * n, skipped=reason)
+        return asdict(row), ()
     roots = singular[:rank].sqrt()
     first, second = roots[:, None] * vt[:rank], u[:, :rank] * roots
     squares = singular.square()
@@ -135,4 +117,4 @@ def _factored(
         weights_before=m * n,
         weights_after=rank * (m + n),
     )
-    return row, (first, second)
+    return asdict(row), found.in_two(first, second)
