@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,15 +22,19 @@ from chop.ir.tensor_type import Parameter, TensorType, channels_last
 from chop.nn.fake_quantize import Cast
 from chop.ops.affine import AffineAttributes
 from chop.ops.base import Binding, Build, Call, Case, Op, Site, Stage, StreamOrder
+from chop.ops.bins import BINS, BinsAttributes, binned
 from chop.ops.channels import Axes, Ties, zeros
 from chop.ops.events import EventGraph, Offer
+from chop.ops.moving import Move, Pick
 from chop.ops.mul import MUL
 from chop.ops.pooling import (
     AVG_SPELLINGS,
     MAX_SPELLINGS,
+    PoolAttributes,
     PoolSizes,
     adaptive_windows,
     divisors_of,
+    frame_of,
     pool_windows,
     taps_of,
 )
@@ -50,62 +53,18 @@ from chop.ops.reduction import (
     value_parameters,
 )
 from chop.ops.timing import Flow
+from chop.ops.upsample import UPSAMPLE
 from chop.ops.window import window_cost, window_values
 from chop.ops.window_events import window_events
 from chop.ops.windows import (
     WindowOrder,
-    WindowShape,
     cycles_per_frame,
     keeps_pace,
     least_depth,
     windows_flow,
 )
 
-__all__ = ["AVG_POOL", "MAX_POOL", "PoolAttributes"]
-
-
-@dataclass(frozen=True, slots=True)
-class PoolAttributes:
-    """The windows, of which a pool of [C, L] has frames of height 1.
-
-    `divisors` are what each window's sum is divided by, or one for all of them.
-    """
-
-    kind: Kind
-    windows: WindowShape
-    divisors: tuple[int, ...] = (1,)
-
-    @property
-    def taps(self) -> int:
-        return self.windows.kernel[0] * self.windows.kernel[1]
-
-    @property
-    def divisor(self) -> int:
-        """What the sums are divided by, once each is multiplied by its entry of `factors`."""
-        return math.lcm(*self.divisors)
-
-    @property
-    def factors(self) -> tuple[int, ...]:
-        return tuple(self.divisor // d for d in self.divisors)
-
-    @property
-    def nest(self) -> Nest | None:
-        """How the frame itself is reduced, where the windows are its tiles; else None."""
-        w = self.windows
-        for axis, size in enumerate((w.height, w.width)):
-            apart = w.stride[axis] == w.kernel[axis] or w.out[axis] == 1
-            dense = w.dilation[axis] == 1 or w.kernel[axis] == 1
-            if not (apart and dense and w.kernel[axis] * w.out[axis] == size):
-                return None
-        if w.padding != (0, 0):
-            return None
-        if w.out[1] == 1:
-            return Nest(w.out[0], 1, 1, self.taps, w.channels)
-        if w.kernel[0] == 1:
-            return Nest(w.out[0] * w.out[1], 1, 1, w.kernel[1], w.channels)
-        if w.kernel[1] == 1:
-            return Nest(w.out[0], 1, 1, w.kernel[0], w.width * w.channels)
-        return Nest(w.out[0], w.kernel[0], w.out[1], w.kernel[1], w.channels)
+__all__ = ["AVG_POOL", "MAX_POOL"]
 
 
 class Pool(Op[PoolAttributes]):
@@ -116,11 +75,12 @@ class Pool(Op[PoolAttributes]):
     """
 
     cycles = (
-        "tiles: elements / lanes; else C / lanes x windows (x taps, one at a time), or the input's "
-        "beats where those are more; the last element of a result to the result: 2 to 4"
+        "tiles, and unequal windows axis by axis: elements / lanes; else C / lanes x windows (x "
+        "taps, one at a time), or the input's beats where those are more; the last element of a "
+        "result to the result: 2 to 4"
     )
     module = "chop_pool"
-    modules = ("chop_pool", "chop_reduce")
+    modules = ("chop_pool", "chop_reduce", "chop_bins")
     absorbs_cast = True
     divides = True
 
@@ -144,17 +104,19 @@ class Pool(Op[PoolAttributes]):
         sizes = PoolSizes.of(call)
         try:
             if sizes.adaptive is not None:
-                windows = adaptive_windows(call, sizes.adaptive)
+                averages = self._kind is Kind.SUM
+                windows = adaptive_windows(call, sizes.adaptive, averages)
             else:
                 windows = pool_windows(call, sizes)
         except ShapeError as error:
             text = str(error).removeprefix("window: ")
             raise call.refuse(text, "see the pool's sizes") from error
-        if taps_of(windows).min() == 0:
+        frame = frame_of(call)
+        if taps_of(windows, frame).min() == 0:
             raise call.refuse("a window has no pixel of the frame", "use less padding or dilation")
         if self._kind is Kind.MAXIMUM:
-            return PoolAttributes(self._kind, windows)
-        return PoolAttributes(self._kind, windows, divisors_of(windows, sizes, call))
+            return PoolAttributes(self._kind, windows, frame)
+        return PoolAttributes(self._kind, windows, frame, divisors_of(windows, sizes, call))
 
     def reads(self, shape: tuple[int, ...]) -> StreamOrder:
         return StreamOrder.CHANNELS
@@ -170,10 +132,12 @@ class Pool(Op[PoolAttributes]):
         (x,), a = site.inputs, site.attributes
         shape = site.exact.shape
         low, high = x.low, x.high
+        if a.repeats_only:
+            return replace(x, shape=shape, layout=channels_last(shape))
         if a.kind is Kind.SUM:
             # Padding adds nothing.
             factors = np.array(a.factors, np.int64)
-            weights = [int(w) for w in (taps_of(a.windows) * factors).reshape(-1)]
+            weights = [int(w) for w in (taps_of(a.windows, a.frame) * factors).reshape(-1)]
             low = min(w * x.low for w in weights)
             high = max(w * x.high for w in weights)
         k, _ = parts_of_divisor(a.divisor)
@@ -187,7 +151,12 @@ class Pool(Op[PoolAttributes]):
 
     def define(self, site: Site[PoolAttributes], inputs: Sequence[Value]) -> Value:
         a, w = site.attributes, site.attributes.windows
-        frame = inputs[0].reshape((w.channels, w.height, w.width))
+        frame = inputs[0].reshape((w.channels, *a.frame))
+        for axis, (size, count) in enumerate(a.resized, 1):
+            if size > count:
+                frame = binned(frame, axis, count, a.kind)
+            elif size < count:
+                frame = frame.take(axis, _repeated(size, count))
         taken = window_values(frame, w, _pad_value(site)).permute((4, 0, 1, 2, 3))
         values = reduced(taken.reshape((w.channels, *w.out, a.taps)), a.kind)
         if len(a.divisors) > 1:
@@ -195,28 +164,21 @@ class Pool(Op[PoolAttributes]):
         return values.reshape(site.exact.shape)
 
     def stages(self, site: Site[PoolAttributes]) -> tuple[Stage[Any], ...]:
-        a = site.attributes
-        if len(a.divisors) == 1:
-            return (Stage(self, site),)
-        sums = replace(a, divisors=(1,))
-        first = replace(site, name=f"{site.name}_sum", attributes=sums)
-        given = replace(self.infer(first), scale=site.inputs[0].scale)
-        first = replace(first, exact=given, output=given)
-        k, _ = parts_of_divisor(a.divisor)
-        values = np.array(a.factors, np.int64).reshape(1, *site.exact.shape[1:])
-        carrier = covering(-1, int(values.max()), k)
-        weight = Parameter(Integers(values, carrier), carrier)
-        attributes = AffineAttributes(has_weight=True, has_bias=False, negate=False)
-        last = Site(
-            site.name,
-            attributes,
-            (given,),
-            {"weight": weight},
-            site.rounding,
-            site.exact,
-            site.output,
-        )
-        return Stage(self, first), Stage(MUL, last)
+        """Returns what makes the windows' frame, the windows, and the factors of their sums."""
+        a, (x,) = site.attributes, site.inputs
+        scaled = len(a.divisors) > 1
+        parts = _parts(site, self)
+        found: list[Stage[Any]] = []
+        for number, (label, op, attributes, shape) in enumerate(parts):
+            if number == len(parts) - 1 and not scaled:
+                own = replace(site, attributes=attributes, inputs=(x,))
+            else:
+                exact = TensorType(shape, layout=channels_last(shape))
+                own = replace(site, name=f"{site.name}_{label}", attributes=attributes, inputs=(x,))
+                x = replace(op.infer(replace(own, exact=exact)), scale=x.scale)
+                own = replace(own, exact=x, output=x)
+            found += [Stage(self, own)] if op is self else op.stages(own)
+        return (*found, _factors(site, x)) if scaled else tuple(found)
 
     def foldings(self, site: Site[PoolAttributes]) -> tuple[Folding, ...]:
         a, nest = site.attributes, site.attributes.nest
@@ -292,6 +254,53 @@ class Pool(Op[PoolAttributes]):
         return self._cases
 
 
+def _parts(
+    site: Site[PoolAttributes], pool: Pool
+) -> list[tuple[str, Op[Any], Any, tuple[int, ...]]]:
+    """Returns the units up to the sums or maxima: label, operator, attributes, its result's shape.
+
+    A frame is repeated, then binned along its rows and its columns, as far as its windows need.
+    """
+    a, shape = site.attributes, site.inputs[0].shape
+    parts: list[tuple[str, Op[Any], Any, tuple[int, ...]]] = []
+    axes = [(len(shape) - 2 + k, size, count) for k, (size, count) in enumerate(a.resized)]
+    picks = []
+    for axis, size, count in axes:
+        if size < count:
+            picks.append(Pick(axis, _repeated(size, count)))
+            shape = (*shape[:axis], count, *shape[axis + 1 :])
+    if picks:
+        parts.append(("repeated", UPSAMPLE, Move(tuple(picks)), shape))
+    for axis, size, count in axes:
+        if size > count:
+            shape = (*shape[:axis], count, *shape[axis + 1 :])
+            own = BinsAttributes(a.kind, axis, count)
+            parts.append((f"bins{axis}", BINS, own, shape))
+    if a.taps > 1 or not parts:
+        divisors = a.divisors if len(a.divisors) == 1 else (1,)
+        frame = (a.windows.height, a.windows.width)
+        cut = replace(a, frame=frame, divisors=divisors)
+        parts.append(("sum", pool, cut, site.exact.shape))
+    return parts
+
+
+def _factors(site: Site[PoolAttributes], x: TensorType) -> Stage[Any]:
+    """Returns the stage that multiplies the sums, so that one divisor suits all."""
+    a = site.attributes
+    k, _ = parts_of_divisor(a.divisor)
+    values = np.array(a.factors, np.int64).reshape(1, *site.exact.shape[1:])
+    carrier = covering(-1, int(values.max()), k)
+    weight = Parameter(Integers(values, carrier), carrier)
+    attributes = AffineAttributes(has_weight=True, has_bias=False, negate=False)
+    own = (site.name, attributes, (x,), {"weight": weight})
+    return Stage(MUL, Site(*own, site.rounding, site.exact, site.output))
+
+
+def _repeated(size: int, count: int) -> tuple[int, ...]:
+    """Returns the pixel that each of `count` is, every one of `size` equally often."""
+    return tuple(i * size // count for i in range(count))
+
+
 _ORDERS = (WindowOrder.CHANNELS, WindowOrder.PARALLEL)
 
 
@@ -321,6 +330,11 @@ def _behind_conv() -> nn.Module:
     return nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Flatten())
 
 
+def _bins_behind_conv() -> nn.Module:
+    pool = nn.AdaptiveAvgPool2d((4, 3))
+    return nn.Sequential(nn.Conv2d(2, 2, 3, padding=1), _rounded(pool), nn.Flatten())
+
+
 class _Function(nn.Module):
     """One function on frames and lines."""
 
@@ -346,7 +360,7 @@ MAX_POOL = Pool(
     "largest element of windows of [C, H, W] or [C, L], plain or adaptive",
     Kind.MAXIMUM,
     tuple(MAX_SPELLINGS),
-    "no return_indices; an adaptive pool needs windows of one size",
+    "no return_indices",
     (
         Case("tiles", nn.MaxPool2d(2), ((3, 4, 4),)),
         Case("cropped", nn.MaxPool2d(2), ((2, 5, 3),)),
@@ -357,6 +371,11 @@ MAX_POOL = Pool(
         Case("line_tiles", nn.MaxPool1d(2), ((4, 6),)),
         Case("global", nn.AdaptiveMaxPool2d(1), ((4, 2, 3),)),
         Case("adaptive", nn.AdaptiveMaxPool2d((None, 3)), ((2, 2, 4),)),
+        Case("unequal", nn.AdaptiveMaxPool2d((3, 4)), ((2, 5, 6),)),
+        Case("unequal_columns", nn.AdaptiveMaxPool2d((2, 3)), ((3, 4, 5),)),
+        Case("unequal_line", nn.AdaptiveMaxPool1d(5), ((2, 8),)),
+        Case("enlarged", nn.AdaptiveMaxPool2d((3, 4)), ((2, 2, 3),)),
+        Case("repeated", nn.AdaptiveMaxPool2d((2, 6)), ((2, 1, 3),)),
         Case("function", _Function("max"), ((2, 2, 4),)),
         Case("behind_conv", _behind_conv(), ((2, 4, 4),)),
     ),
@@ -367,8 +386,8 @@ AVG_POOL = Pool(
     "mean of windows of [C, H, W] or [C, L], plain or adaptive",
     Kind.SUM,
     tuple(AVG_SPELLINGS),
-    "an adaptive pool needs windows of one size; a mean of a number of elements that is no power "
-    "of two has a scale: a cast rounds it",
+    "adaptive to more windows than pixels: to a multiple of their number, or of its half; a mean "
+    "of a number of elements that is no power of two has a scale: a cast rounds it",
     (
         Case("tiles", nn.AvgPool2d(2), ((3, 4, 4),)),
         Case("of_nine", _rounded(nn.AvgPool2d(3, 2, 1)), ((2, 5, 4),)),
@@ -378,6 +397,11 @@ AVG_POOL = Pool(
         Case("line_inside", nn.AvgPool1d(2, 1, 1, count_include_pad=False), ((2, 4),)),
         Case("global", _rounded(nn.AdaptiveAvgPool2d(1)), ((4, 2, 3),)),
         Case("adaptive", nn.AdaptiveAvgPool2d((2, 3)), ((2, 4, 4),)),
+        Case("unequal", _rounded(nn.AdaptiveAvgPool2d((4, 3))), ((2, 7, 5),)),
+        Case("unequal_rows", _rounded(nn.AdaptiveAvgPool2d((3, 2))), ((1, 5, 4),)),
+        Case("unequal_line", _rounded(nn.AdaptiveAvgPool1d(4)), ((3, 7),)),
+        Case("behind_conv", _bins_behind_conv(), ((2, 6, 5),)),
+        Case("enlarged", nn.AdaptiveAvgPool2d((3, 4)), ((2, 2, 2),)),
         Case("function", _Function("avg"), ((2, 4, 3),)),
     ),
 )

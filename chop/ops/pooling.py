@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,14 +13,18 @@ from torch.nn import functional
 
 from chop.formats.rounding import Ints
 from chop.ops.base import Call
+from chop.ops.bins import bin_edges
+from chop.ops.reduction import Kind, Nest
 from chop.ops.windows import WindowShape
 
 __all__ = [
     "AVG_SPELLINGS",
     "MAX_SPELLINGS",
+    "PoolAttributes",
     "PoolSizes",
     "adaptive_windows",
     "divisors_of",
+    "frame_of",
     "pool_windows",
     "taps_of",
 ]
@@ -96,6 +101,65 @@ class PoolSizes:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class PoolAttributes:
+    """The windows, of which a pool of [C, L] has frames of height 1.
+
+    `frame` is the one given. Where an axis of it is longer than that of the windows, they are of
+    its bins (`chop.ops.bins`); where it is shorter, its pixels are repeated. `divisors` are what
+    each window's sum is divided by, or one for all of them.
+    """
+
+    kind: Kind
+    windows: WindowShape
+    frame: Pair
+    divisors: tuple[int, ...] = (1,)
+
+    @property
+    def taps(self) -> int:
+        return self.windows.kernel[0] * self.windows.kernel[1]
+
+    @property
+    def divisor(self) -> int:
+        """What the sums are divided by, once each is multiplied by its entry of `factors`."""
+        return math.lcm(*self.divisors)
+
+    @property
+    def factors(self) -> tuple[int, ...]:
+        return tuple(self.divisor // d for d in self.divisors)
+
+    @property
+    def resized(self) -> tuple[Pair, ...]:
+        """The axes of the frame as (given, of the windows), vertical first."""
+        return tuple(zip(self.frame, (self.windows.height, self.windows.width), strict=True))
+
+    @property
+    def repeats_only(self) -> bool:
+        """Whether it moves pixels and makes nothing of them."""
+        wider = any(size < count for size, count in self.resized)
+        binned = any(size > count for size, count in self.resized)
+        return wider and not binned and self.taps == 1
+
+    @property
+    def nest(self) -> Nest | None:
+        """How the frame itself is reduced, where the windows are its tiles; else None."""
+        w = self.windows
+        for axis, size in enumerate((w.height, w.width)):
+            apart = w.stride[axis] == w.kernel[axis] or w.out[axis] == 1
+            dense = w.dilation[axis] == 1 or w.kernel[axis] == 1
+            if not (apart and dense and w.kernel[axis] * w.out[axis] == size):
+                return None
+        if w.padding != (0, 0):
+            return None
+        if w.out[1] == 1:
+            return Nest(w.out[0], 1, 1, self.taps, w.channels)
+        if w.kernel[0] == 1:
+            return Nest(w.out[0] * w.out[1], 1, 1, w.kernel[1], w.channels)
+        if w.kernel[1] == 1:
+            return Nest(w.out[0], 1, 1, w.kernel[0], w.width * w.channels)
+        return Nest(w.out[0], w.kernel[0], w.out[1], w.kernel[1], w.channels)
+
+
 def pool_windows(call: Call, sizes: PoolSizes) -> WindowShape:
     """Returns the windows of a pool that is not adaptive. Raises ShapeError where none fits."""
     top, left = sizes.padding
@@ -109,40 +173,58 @@ def pool_windows(call: Call, sizes: PoolSizes) -> WindowShape:
     )
 
 
-def adaptive_windows(call: Call, out: Pair) -> WindowShape:
+def adaptive_windows(call: Call, out: Pair, averages: bool) -> WindowShape:
     """Returns the windows of an adaptive pool: from floor(i n / o) to ceil((i + 1) n / o).
 
-    Raises UnsupportedOpError where they are not all of one size, equally far apart.
+    An axis whose windows differ in size is binned or repeated first: the windows are of another
+    frame than the one given. Raises UnsupportedOpError for means that neither can give.
     """
     channels, *frame = _frame(call.input_shapes[0])
-    kernels, strides = [], []
-    for size, count in zip(frame, out, strict=True):
-        starts = [i * size // count for i in range(count)]
-        ends = [-(-(i + 1) * size // count) for i in range(count)]
-        lengths = {end - start for start, end in zip(starts, ends, strict=True)}
-        steps = set(np.diff(starts).tolist()) or {size}
-        if len(lengths) > 1 or len(steps) > 1 or 0 in steps:
-            divisors = [d for d in range(1, size + 1) if size % d == 0]
-            below = max((d for d in divisors if d < count), default=None)
-            above = min((d for d in divisors if d > count), default=None)
-            near = " or ".join(str(d) for d in (below, above) if d is not None)
-            raise call.refuse(
-                f"an adaptive pool of {size} to {count}, whose windows differ in size",
-                f"use an output of {near}, which divides {size}",
-            )
-        kernels.append(lengths.pop())
-        strides.append(steps.pop())
-    return WindowShape.of(
-        (channels, frame[0], frame[1]),
-        (kernels[0], kernels[1]),
-        (strides[0], strides[1]),
+    down, across = (
+        _adaptive_axis(call, size, count, averages) for size, count in zip(frame, out, strict=True)
     )
+    (height, rows, row_step), (width, columns, column_step) = down, across
+    return WindowShape.of((channels, height, width), (rows, columns), (row_step, column_step))
 
 
-def taps_of(shape: WindowShape) -> Ints:
-    """Returns how many taps of every window lie in the frame: [OutHeight * OutWidth]."""
-    tall, wide = (_inside(shape, axis, 0) for axis in (0, 1))
-    return np.multiply.outer(tall, wide).reshape(-1)
+def _adaptive_axis(call: Call, size: int, count: int, averages: bool) -> tuple[int, int, int]:
+    """Returns the length of an axis on which the windows are alike, their size and stride.
+
+    With n < o, that is the axis repeated r = o / gcd(n, o) times, cut evenly into parts of
+    n / gcd(n, o): part i has the pixels of window i. A mean needs all of them equally often; a
+    window has at most two pixels, so that parts of one and of two do.
+    """
+    if count < 1:
+        raise call.refuse(f"an adaptive pool of {size} to {count}", "use an output of 1 or more")
+    starts, ends = bin_edges(size, count)
+    lengths, steps = set((ends - starts).tolist()), set(np.diff(starts).tolist()) or {size}
+    if len(lengths) == len(steps) == 1 and 0 not in steps:
+        return size, lengths.pop(), steps.pop()
+    if count <= size:
+        return count, 1, 1
+    part = size // math.gcd(size, count)
+    if averages and part > 2:
+        half = size // math.gcd(size, 2)
+        raise call.refuse(
+            f"an adaptive mean of {size} to {count}, more windows than pixels",
+            f"use an output of at most {size}, or of {-(-count // half) * half}",
+        )
+    return part * count, part, part
+
+
+def taps_of(shape: WindowShape, frame: Pair) -> Ints:
+    """Returns how many pixels every window has: [OutHeight * OutWidth].
+
+    Those of the frame given, of which the windows' frame may have the bins.
+    """
+    sides = []
+    for axis, (size, count) in enumerate(zip(frame, (shape.height, shape.width), strict=True)):
+        inside = _inside(shape, axis, 0)
+        if size > count:
+            starts, ends = bin_edges(size, count)
+            inside = inside * (ends - starts)
+        sides.append(inside)
+    return np.multiply.outer(*sides).reshape(-1)
 
 
 def divisors_of(shape: WindowShape, sizes: PoolSizes, call: Call) -> tuple[int, ...]:
@@ -150,7 +232,7 @@ def divisors_of(shape: WindowShape, sizes: PoolSizes, call: Call) -> tuple[int, 
     if sizes.divisor_override is not None:
         return (sizes.divisor_override,)
     if sizes.adaptive is not None or not sizes.count_include_pad:
-        counts = taps_of(shape)
+        counts = taps_of(shape, frame_of(call))
     else:
         # What ceil_mode puts behind the padding does not count.
         tall, wide = (_inside(shape, axis, sizes.padding[axis]) for axis in (0, 1))
@@ -167,6 +249,12 @@ def _inside(shape: WindowShape, axis: int, margin: int) -> Ints:
     places = starts[:, None] + taps
     inside: Ints = ((places >= -margin) & (places < size + margin)).sum(axis=1, dtype=np.int64)
     return inside
+
+
+def frame_of(call: Call) -> Pair:
+    """Returns height and width of the frame given, of which a line is 1 high."""
+    _, height, width = _frame(call.input_shapes[0])
+    return height, width
 
 
 def _frame(shape: tuple[int, ...]) -> tuple[int, int, int]:

@@ -303,6 +303,7 @@ SUPPORTED = {
     "two_heads": (TwoHeads, (6,)),
     "maxout": (Maxout, (6,)),
     "pool_with_indices": (Indices, (1, 4, 4)),
+    "unequal_pools": (Unequal, (1, 9, 9)),
     "split_attention": (SplitAttention, (2, 4, 4)),
 }
 # What has no hardware: the shape, the node and its line, and what to use instead.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -272,27 +273,44 @@ class _Mean(nn.Module):
 
 def _pool(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     """Between linear layers, as a convolution."""
-    frame = (rng.randint(1, 4), rng.randint(2, 4), rng.randint(2, 5))
+    frame = (rng.randint(1, 4), rng.randint(2, 4), rng.randint(2, 7))
     sizes: dict[str, Any] = {
         "kernel_size": (kernel := rng.randint(2, min(3, *frame[1:]))),
         "stride": rng.randint(1, kernel),
         "padding": rng.randint(0, kernel // 2),
         "ceil_mode": rng.random() < 0.3,
     }
+    bins = (rng.randint(1, frame[1]), rng.randint(1, frame[2]))
     pool: nn.Module = rng.choice(
         (
             *(nn.MaxPool2d(2), nn.MaxPool2d(**sizes), nn.AdaptiveMaxPool2d(1)),
             *(nn.AvgPool2d(2), nn.AvgPool2d(**sizes, count_include_pad=rng.random() < 0.5)),
-            *(nn.AdaptiveAvgPool2d((1, None)), nn.Flatten(2)),
+            *(nn.AdaptiveAvgPool2d((1, None)), nn.AdaptiveAvgPool2d(bins), nn.Flatten(2)),
+            nn.AdaptiveMaxPool2d((bins[0] + 1, bins[1])),
         )
     )
     if isinstance(pool, nn.Flatten):
         lines: tuple[nn.Module, ...] = (
             nn.MaxPool1d(**sizes),
             nn.AvgPool1d(**sizes),
-            nn.AdaptiveAvgPool1d(1),
+            *(nn.AdaptiveAvgPool1d(1), nn.AdaptiveMaxPool1d(bins[0] * bins[1])),
         )
         pool = nn.Sequential(pool, rng.choice(lines))
+    return _on_frame(rng, shape, frame, pool)
+
+
+def _unequal(
+    kind: Callable[[Shape], nn.Module], rng: random.Random, shape: Shape
+) -> Callable[..., torch.Tensor]:
+    """An adaptive pool whose windows differ in size, along one axis or both."""
+    height, width = rng.choice(((5, 3), (6, 4), (2, 1))), rng.choice(((5, 3), (7, 4), (7, 5)))
+    pool = kind((height[1], width[1]))
+    return _on_frame(rng, shape, (rng.randint(1, 3), height[0], width[0]), pool)
+
+
+def _on_frame(
+    rng: random.Random, shape: Shape, frame: Shape, pool: nn.Module
+) -> Callable[..., torch.Tensor]:
     with torch.no_grad():
         last = pool(torch.zeros(1, *frame)).shape[-1]
     return nn.Sequential(
@@ -424,4 +442,7 @@ def _cast(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
 
 
 # What takes part in few networks otherwise.
-_RARE = (_repeated, _chosen, _summed, _transposed, _pool, _norm, _convolution, _constant)
+_RARE: tuple[Callable[[random.Random, Shape], Callable[..., torch.Tensor]], ...] = (
+    *(_repeated, _chosen, _summed, _transposed, _pool, _norm, _convolution, _constant),
+    *(partial(_unequal, kind) for kind in (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)),
+)

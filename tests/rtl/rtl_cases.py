@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from tests.rtl import (
+    rtl_bins,
     rtl_casts,
     rtl_depthwise,
     rtl_layers,
@@ -24,4 +25,5 @@ CASES = (
     *rtl_moves.CASES,
     *rtl_operands.CASES,
     *rtl_reduce.CASES,
+    *rtl_bins.CASES,
 )

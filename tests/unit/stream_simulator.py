@@ -75,15 +75,18 @@ class _Reduce:
         n = {key: int(value) for key, value in p.items() if isinstance(value, int)}
         levels = math.ceil(math.log2(n["Taps"]))
         stages = max(1, math.ceil(levels / n["LevelsPerStage"]))
-        self._stages: list[bool | None] = [None] * stages
-        self._result, self._beat = False, 0
-        self._completes = [
+        completes = [
             outer == n["OuterSteps"] - 1 and inner == n["InnerSteps"] - 1
             for outer in range(n["OuterSteps"])
             for _ in range(n["Groups"])
             for inner in range(n["InnerSteps"])
             for _ in range(n["Beats"])
         ]
+        self._begin(stages, completes)
+
+    def _begin(self, stages: int, completes: list[bool]) -> None:
+        self._stages: list[bool | None] = [None] * stages
+        self._result, self._beat, self._completes = False, 0, completes
 
     def valid(self, offered: Sequence[bool]) -> list[bool]:
         return [self._result]
@@ -113,6 +116,15 @@ class _Reduce:
             behind = passes
             found.append(passes)
         return found[::-1]
+
+
+class _Bins(_Reduce):
+    """One stage; a result is complete with the last position of its bin."""
+
+    def __init__(self, p: Parameters) -> None:
+        size, bins, beats = (int(p[key]) for key in ("Size", "Bins", "Beats"))
+        ends = {math.ceil((i + 1) * size / bins) for i in range(bins)}
+        self._begin(1, [position + 1 in ends for position in range(size) for _ in range(beats)])
 
 
 class _Concat:
@@ -240,7 +252,7 @@ class _Linear(_Stepper):
         self._stationary = str(p["InputStationary"]).endswith("1")
         levels = math.ceil(math.log2(int(p["InLanes"])))
         stages = math.ceil(levels / int(p["LevelsPerStage"]))
-        self._latency = int(p["RomLatency"]) + 2 + stages
+        self._latency = int(p["RomLatency"]) + int(p["ProductStages"]) + 1 + stages
         self._depth, self._credits = int(p["InDepth"]), int(p["OutDepth"])
         self._flight: deque[int] = deque()
         self._cycle = self._queue = self._held = 0
@@ -349,8 +361,8 @@ def _module(instance: Instance) -> _Module:
             return _Register(2)
         case "chop_channel_affine":
             return _Pipeline(3)
-        case "chop_reduce":
-            return _Reduce(p)
+        case "chop_reduce" | "chop_bins":
+            return _Reduce(p) if instance.module == "chop_reduce" else _Bins(p)
         case "chop_concat":
             return _Concat(p)
         case "chop_reorder":

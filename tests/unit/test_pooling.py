@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import pytest
@@ -15,6 +17,7 @@ from chop.errors import UnsupportedOpError
 from chop.ir.meta import common_of
 from chop.ir.tensor_type import stream_permutation
 from chop.ops.annotate import run_in_integers
+from chop.ops.bins import bin_edges
 from chop.ops.reduction import Kind, nest_of
 from chop.passes.graph.transforms import quantize_transform_pass
 from tests.ops.designs import annotated
@@ -54,6 +57,12 @@ def test_a_nest_reduces_the_stream_as_the_axes_say() -> None:
         nn.AdaptiveAvgPool2d((1, None)),
         nn.AdaptiveAvgPool2d((4, 2)),
         nn.AdaptiveMaxPool2d((4, 3)),
+        nn.AdaptiveMaxPool2d((3, 4)),
+        nn.AdaptiveMaxPool2d((8, 4)),
+        nn.AdaptiveAvgPool2d((3, 4)),
+        nn.AdaptiveAvgPool2d((3, 2)),
+        nn.AdaptiveAvgPool2d((2, 12)),
+        nn.AdaptiveAvgPool1d(3),
         nn.MaxPool2d(3, 2, 1, ceil_mode=True),
         nn.MaxPool2d(2, 1, 1, (2, 3)),
     ],
@@ -77,6 +86,44 @@ def test_a_pool_has_the_integers_that_torch_computes(pool: nn.Module) -> None:
     assert integers.max() <= type.high
 
 
+def test_bins_share_at_most_one_position_with_the_next_and_end_apart() -> None:
+    """What chop_bins keeps, and how it counts: p * o - i * n."""
+    for size in range(1, 65):
+        for count in range(1, size + 1):
+            starts, ends = bin_edges(size, count)
+            assert (starts[0], ends[-1]) == (0, size)
+            assert (np.diff(ends) > 0).all()
+            shared = ends[:-1] - starts[1:]
+            assert set(shared.tolist()) <= {0, 1}
+            numbers = np.arange(1, count)
+            assert np.array_equal(shared == 1, numbers * size % count != 0)
+
+
+@pytest.mark.parametrize("average", [False, True])
+def test_adaptive_pools_of_every_size(average: bool) -> None:
+    """All sizes up to 7, of an axis alone; a mean of more windows than pixels may be refused."""
+    pools = (functional.adaptive_avg_pool1d, functional.adaptive_max_pool1d)
+    pool, refused = pools[not average], set()
+    for size, count in itertools.product(range(1, 8), repeat=2):
+        x = torch.randint(-60, 60, (8, 2, size)) / 16
+        try:
+            graph = annotated(_Call(partial(pool, output_size=count)), (x,))
+        except UnsupportedOpError:
+            refused.add((size, count))
+            continue
+        config = {"name": "integer", "data_in_width": 8, "data_in_frac_width": 4}
+        graph = quantize_transform_pass(graph, {"default": {"config": config}})
+        (output,) = next(n for n in graph.fx_graph.nodes if n.op == "output").all_input_nodes
+        (name,) = graph.placeholders
+        integers = run_in_integers(graph, {name: x.double().numpy()})[output.name]
+        type = common_of(output).output
+        scale = 1.0 if type.scale is None else type.scale.floats()
+        real = type.fixed.from_integers(integers) * scale
+        assert np.allclose(real, pool(x.double(), count), rtol=0, atol=1e-12), (size, count)
+    unequal = {(3, 4), (3, 5), (3, 7), (4, 5), (4, 7), (5, 6), (5, 7), (6, 7)}
+    assert refused == (unequal if average else set())
+
+
 def test_kinds_are_those_of_the_module() -> None:
     assert [kind.value for kind in (Kind.SUM, Kind.MAXIMUM, Kind.MINIMUM)] == [0, 1, 2]
 
@@ -96,8 +143,9 @@ class _Call(nn.Module):
         (lambda x: x.mean(), "mean over all axes, the batch among them; give it dim"),
         (lambda x: x.sum((0, 1)), "sum over the batch; give it another dim"),
         (
-            lambda x: functional.adaptive_avg_pool2d(x, (4, 1)),
-            "an adaptive pool of 6 to 4, whose windows differ in size; use an output of 3 or 6",
+            lambda x: functional.adaptive_avg_pool2d(x, (8, 1)),
+            "an adaptive mean of 6 to 8, more windows than pixels; use an output of at most 6, or "
+            "of 9",
         ),
         (lambda x: functional.avg_pool2d(x[:, 0], 2), "a 2-D pool of a batch of tensors of shape"),
         (lambda x: x.sum(1, dtype=torch.float64), "sum with a dtype"),

@@ -73,6 +73,18 @@ class Residual(nn.Module):
         return result
 
 
+class Pooled(nn.Module):
+    """The bins of a frame, and of what a layer makes of it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.pool = nn.Conv2d(2, 2, 3, padding=1), nn.AdaptiveMaxPool2d((4, 3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        result: torch.Tensor = self.pool(self.conv(x)) + self.pool(x)
+        return result
+
+
 class Design:
     """A scheduled network, to be simulated with these queues and with others."""
 
@@ -155,6 +167,19 @@ def test_queues_lose_nothing_in_random_graphs(number: int) -> None:
 @pytest.mark.parametrize(("stride", "interval"), [(1, 324), (1, 648), (2, 648), (2, 1296)])
 def test_queues_lose_nothing_in_residual_blocks(stride: int, interval: int) -> None:
     _check(residual(stride, interval), f"stride {stride}, interval {interval}")
+
+
+@pytest.mark.parametrize("interval", [378, 630, 1260])
+def test_queues_lose_nothing_beside_bins(interval: int) -> None:
+    torch.manual_seed(interval)
+    design = Design(Pooled(), (2, 7, 5), interval)
+    assert "chop_bins" in {i.module for i in design.netlist.instances}
+    _check(design, f"interval {interval}")
+    unlimited = design.run(dict.fromkeys(design.depths(), _PLENTY))
+    deep = {place: depth for place, depth in design.fifos().items() if depth > 1}
+    assert deep
+    for place, depth in deep.items():
+        assert design.run({place: depth - 1}) != unlimited, (interval, _name(design, place))
 
 
 @pytest.mark.parametrize("interval", [648, 1296])
