@@ -7,9 +7,9 @@
 // Of Bins <= Size, at most one bin is open behind a position: Beats partial results are kept, in a
 // register if that is one, else in a memory.
 //
-// The last beat of a result is valid at y after 2 cycles. One beat per cycle. Each of the two stages
-// accepts when it is empty or its beat moves on, so x_ready_o is combinational in y_ready_i; valid
-// and data are registers.
+// The last beat of a result is valid at y after 2 cycles. One beat per cycle. Both stages accept
+// when they are empty or their beat moves on, so x_ready_o is combinational in y_ready_i; valid and
+// data are registers.
 module chop_bins #(
   parameter int unsigned Kind       = 0,
   parameter int unsigned Size       = 5,
