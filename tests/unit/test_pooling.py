@@ -147,6 +147,10 @@ class _Call(nn.Module):
             "an adaptive mean of 6 to 8, more windows than pixels; use an output of at most 6, or "
             "of 9",
         ),
+        (
+            lambda x: functional.adaptive_max_pool2d(x, (0, 1)),
+            "an adaptive pool of 6 to 0; use an output of 1 or more",
+        ),
         (lambda x: functional.avg_pool2d(x[:, 0], 2), "a 2-D pool of a batch of tensors of shape"),
         (lambda x: x.sum(1, dtype=torch.float64), "sum with a dtype"),
         (lambda x: x.std(1), "'std' is not a chop operator"),
