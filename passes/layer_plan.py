@@ -37,6 +37,11 @@ class TensorPlan:
         return self.options.frac_width is None and self.options.scale is None
 
     @property
+    def has_scale(self) -> bool:
+        """Whether the format's levels may have a scale."""
+        return "scale" in format_class(self.format).options
+
+    @property
     def training(self) -> str:
         """The algorithm with its options, as text: equal where it trains the same way."""
         given = ", ".join(

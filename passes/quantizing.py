@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 import torch
@@ -11,21 +12,22 @@ from torch import fx, nn
 
 from chop.errors import ConfigError, FormatError, UnsupportedOpError
 from chop.formats.base import Format
-from chop.formats.calibrate import choose_fixed, sqnr_db
+from chop.formats.calibrate import choose_fixed
 from chop.formats.fixed import Fixed
 from chop.formats.rounding import Floats, Rounding
+from chop.formats.scaled import Scaled
 from chop.ir.graph import MaseGraph
-from chop.ir.meta import KEY as META
-from chop.ir.meta import CommonMeta, NodeMeta, common_of
+from chop.ir.meta import CommonMeta, common_of
 from chop.ir.tensor_type import TensorType
 from chop.nn.fake_quantize import Cast
-from chop.nn.layers import AccumulatorBias, QuantizedLayer
+from chop.nn.layers import AccumulatorBias, ChannelAffine, QuantizedLayer
 from chop.nn.masks import mask_of
 from chop.nn.quantizer import Quantizer, Static
 from chop.nn.result import QuantizedResult, ResultLayer
 from chop.ops.annotate import Annotator, data_inputs, module_of, record
 from chop.ops.registry import operator
 from chop.passes.batches import batches_of
+from chop.passes.casting import Casts
 from chop.passes.layer_plan import LayerPlan, TensorPlan
 
 __all__ = ["Rules", "calibration_inputs", "calibration_values", "quantize_graph"]
@@ -36,18 +38,6 @@ Rules = Callable[[MaseGraph, fx.Node], tuple[LayerPlan, bool]]
 _MOST_SAMPLES = 2048
 # A bias is added once per output: a wide one costs next to nothing.
 _BIAS_WIDTH, _SCALED_BIAS_WIDTH = 16, 32
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One format chosen, for the report."""
-
-    node: str
-    tensor: str
-    format: str
-    chosen: str
-    algorithm: str
-    sqnr_db: float
 
 
 def calibration_inputs(who: str, graph: MaseGraph, calibration: Any) -> dict[str, torch.Tensor]:
@@ -82,12 +72,9 @@ class _Quantizer:
         self._graph = graph
         self._rules = rules
         self._rounding = rounding
-        self._who = who
-        self._values = calibration_values(who, graph, calibration)
+        values = calibration_values(who, graph, calibration)
         self._annotator = Annotator(graph, graph.example_inputs)
-        self._casts: dict[tuple[fx.Node, Format, str], fx.Node] = {}
-        self._trainings: dict[fx.Node, str] = {}
-        self._rows: list[_Row] = []
+        self._casts = Casts(graph, self._annotator, values, rounding, who)
 
     def run(self) -> list[dict[str, Any]]:
         for node in list(self._graph.fx_graph.nodes):
@@ -100,10 +87,7 @@ class _Quantizer:
         _drop_unread_constants(self._graph)
         self._graph.model.delete_all_unused_submodules()
         self._graph.model.recompile()
-        return [asdict(row) for row in dict.fromkeys(self._rows)]
-
-    def _node(self, node: fx.Node) -> str:
-        return f"{self._who}: node '{node.name}'"
+        return self._casts.rows
 
     def _quantize_input(self, node: fx.Node) -> None:
         found = self._port_formats(node)
@@ -112,12 +96,12 @@ class _Quantizer:
         plan, format = found[0]
         if len(trainings := dict.fromkeys(p.training for p, _ in found)) > 1:
             raise ConfigError(
-                f"{self._node(node)}: is read with the training algorithms "
+                f"{self._casts.who(node)}: is read with the training algorithms "
                 f"{' and '.join(trainings)}; give its readers one data_in"
             )
         if len({f for _, f in found}) > 1:
             format = self._common_format(node, [f for _, f in found])
-        self._insert_cast(node, plan, format, f"{node.name}_cast", list(node.users))
+        self._casts.insert(node, plan, format, f"{node.name}_cast", list(node.users))
 
     def _common_format(self, node: fx.Node, formats: list[Format]) -> Fixed:
         """Returns the fixed-point format that holds the levels of all."""
@@ -125,7 +109,7 @@ class _Quantizer:
         if len(fixed) < len(formats):
             listed = ", ".join(str(f) for f in formats)
             raise ConfigError(
-                f"{self._node(node)}: is read in the formats {listed}; "
+                f"{self._casts.who(node)}: is read in the formats {listed}; "
                 "give its readers one data_in format"
             )
         whole = max(f.width - f.frac_width - f.signed for f in fixed)
@@ -153,13 +137,22 @@ class _Quantizer:
                 if required is not None:
                     found.append((TensorPlan("integer"), required))
                 elif plan.data_in is not None:
-                    found.append((plan.data_in, self._data(plan.data_in, "data_in", user, node)))
+                    found.append(
+                        (plan.data_in, self._casts.data(plan.data_in, "data_in", user, node))
+                    )
                 elif not plan.partial:
-                    raise ConfigError(f"{self._node(user)}: data_in_width is missing; add it")
+                    raise ConfigError(f"{self._casts.who(user)}: data_in_width is missing; add it")
         return found
 
     def _cast_inputs(self, node: fx.Node, plan: LayerPlan) -> None:
-        for source in data_inputs(node):
+        if self._casts.is_joint(node):
+            return
+        sources = data_inputs(node)
+        joins = len(set(sources)) > 1 and self._casts.moves(node)
+        if joins and plan.data_in is not None and plan.data_in.has_scale:
+            self._casts.cast_jointly(node, plan.data_in, any_format=False)
+            return
+        for source in sources:
             self._cast_input(node, source, plan)
 
     def _required_format(self, node: fx.Node) -> Fixed | None:
@@ -189,42 +182,49 @@ class _Quantizer:
             self._replace_layer(node, op.name, layer, plan)
         self._annotator.annotate(node)
         if plan.data_out is not None and (named or not op.gives_indices):
-            format = self._data(plan.data_out, "data_out", node, node)
+            format = self._casts.data(plan.data_out, "data_out", node, node)
             readers = list(node.users)
-            self._insert_cast(node, plan.data_out, format, f"{node.name}_data_out", readers)
+            self._casts.insert(node, plan.data_out, format, f"{node.name}_data_out", readers)
 
     def _annotate(self, node: fx.Node) -> None:
-        """Annotates a node; means that it cannot take with their scales are rounded first."""
+        """Annotates a node; what it cannot take with their scales is rounded first."""
+        for mend in (self._round_means, self._align):
+            if self._is_possible(node):
+                return
+            mend(node)
+        self._annotator.annotate(node)
+
+    def _is_possible(self, node: fx.Node) -> bool:
+        """Annotates a node, and returns whether what it reads suits it."""
         try:
             self._annotator.annotate(node)
         except UnsupportedOpError:
-            if not self._round_means(node):
-                raise
-        else:
-            if not common_of(node).blocked or not self._round_means(node):
-                return
-        self._annotator.annotate(node)
+            return False
+        return not common_of(node).blocked
 
-    def _round_means(self, node: fx.Node) -> bool:
-        """Rounds the means that a node reads, if any, and returns whether there are.
-
-        They get as many bits as the node that divides reads.
-        """
-        found = False
+    def _round_means(self, node: fx.Node) -> None:
+        """Rounds the means that a node reads, if any: to as many bits as the divider reads."""
         for source in node.all_input_nodes:
             maker = self._divider(source)
             plan = None if maker is None else self._rules(self._graph, maker)[0]
             if plan is None or plan.data_in is None or not plan.quantizes:
                 continue
             tensor = _own_range(plan.data_in)
-            format = self._data(tensor, "data_out", source, source)
-            known = self._casts.get((source, format, tensor.training))
-            if known is not None:
-                node.replace_input_with(source, known)
-            else:
-                self._insert_cast(source, tensor, format, f"{source.name}_data_out", [node])
-            found = True
-        return found
+            format = self._casts.data(tensor, "data_out", source, source)
+            self._casts.cast_to(node, source, tensor, format, "data_out")
+
+    def _align(self, node: fx.Node) -> None:
+        """Casts what a node reads to one format, where that is a cast of its result moved."""
+        plan, named = self._rules(self._graph, node)
+        exact = all(common_of(source).output.exact for source in data_inputs(node))
+        if not plan.quantizes or not exact or not self._casts.moves(node):
+            return
+        if named and plan.data_in is not None:
+            self._casts.cast_jointly(node, plan.data_in, any_format=False)
+        elif plan.data_out is not None:
+            self._casts.cast_jointly(node, plan.data_out, any_format=False)
+        elif plan.data_in is not None:
+            self._casts.cast_jointly(node, _own_range(plan.data_in), any_format=True)
 
     def _divider(self, node: fx.Node) -> fx.Node | None:
         """Returns the node that gave a tensor its scale by a division; None: another did."""
@@ -241,44 +241,11 @@ class _Quantizer:
         given = common_of(source).output
         if plan.data_in is None:
             if given.format is None and not plan.partial:
-                raise ConfigError(f"{self._node(node)}: data_in_width is missing; add it")
+                raise ConfigError(f"{self._casts.who(node)}: data_in_width is missing; add it")
             return
-        format = self._data(plan.data_in, "data_in", node, source)
-        # A cast that trains is wanted even where it changes nothing yet.
-        training = plan.data_in.training
-        if _holds(format, given) and training in ("ste", self._trainings.get(source)):
-            return
-        known = self._casts.get((source, format, training))
-        if known is not None:
-            node.replace_input_with(source, known)
-        else:
-            self._insert_cast(source, plan.data_in, format, f"{node.name}_data_in", [node])
-
-    def _insert_cast(
-        self,
-        source: fx.Node,
-        plan: TensorPlan,
-        format: Format,
-        name: str,
-        readers: list[fx.Node],
-    ) -> None:
-        graph = self._graph
-        target = graph.free_name(name)
-        values = self._recorded(source)
-        quantizer = plan.quantizer(values, format, "data", self._rounding, self._node(source))
-        graph.model.add_submodule(
-            target, Cast(quantizer, inserted=True).train(graph.model.training)
-        )
-        with graph.fx_graph.inserting_after(source):
-            cast = graph.fx_graph.create_node("call_module", target, (source,), name=name)
-        cast.stack_trace = source.stack_trace
-        cast.meta[META] = NodeMeta()
-        for reader in readers:
-            reader.replace_input_with(source, cast)
-        self._annotator.share(cast, source)
-        self._annotator.annotate(cast)
-        self._casts[(source, format, plan.training)] = cast
-        self._trainings[cast] = plan.training
+        format = self._casts.data(plan.data_in, "data_in", node, source)
+        if not self._casts.take_over(node, source, plan.data_in, format):
+            self._casts.cast_to(node, source, plan.data_in, format)
 
     def _replace_layer(self, node: fx.Node, name: str, layer: nn.Module, plan: LayerPlan) -> None:
         quantizers = self._parameters(node, layer, plan)
@@ -300,10 +267,11 @@ class _Quantizer:
             return
         for source in data_inputs(node):
             scale = common_of(source).output.scale
-            if scale is not None and scale.per_channel and plan.data_in is not None:
+            per_channel = scale is not None and scale.per_channel
+            if per_channel and not layer.reads_channel_scales and plan.data_in is not None:
                 self._cast_input(node, source, plan)
-        values, who = self._recorded(node), self._node(node)
-        format = self._data(tensor, "data_out", node, node)
+        values, who = self._casts.recorded(node), self._casts.who(node)
+        format = self._casts.data(tensor, "data_out", node, node)
         quantizer = tensor.quantizer(values, format, "data", self._rounding, who)
         alone = node.op == "call_module" and self._graph.readers(str(node.target)) == 1
         target = str(node.target) if alone else self._graph.free_name(f"{node.name}_layer")
@@ -311,16 +279,30 @@ class _Quantizer:
         self._graph.model.add_submodule(target, module)
         sources = tuple(data_inputs(node))
         node.op, node.target, node.args, node.kwargs = "call_module", target, sources, {}
-        self._annotator.annotate(node)
+        self._annotate_result(node, plan)
+
+    def _annotate_result(self, node: fx.Node, plan: LayerPlan) -> None:
+        """Operands in which no product is exact are rounded first."""
+        try:
+            self._annotator.annotate(node)
+        except UnsupportedOpError:
+            if plan.data_in is None:
+                raise
+            self._cast_inputs(node, plan)
+            self._annotator.annotate(node)
 
     def _parameters(self, node: fx.Node, layer: nn.Module, plan: LayerPlan) -> dict[str, Quantizer]:
         found: dict[str, Quantizer] = {}
         weight, bias = getattr(layer, "weight", None), getattr(layer, "bias", None)
         if weight is not None:
             if plan.weight is not None:
-                found["weight"] = self._constant(node, "weight", weight, plan.weight)
+                # A scale for each constant would be the constant.
+                plain = replace(plan.weight.options, per_channel=False)
+                single = isinstance(layer, ChannelAffine)
+                tensor = replace(plan.weight, options=plain) if single else plan.weight
+                found["weight"] = self._constant(node, "weight", weight, tensor)
             elif not plan.partial:
-                raise ConfigError(f"{self._node(node)}: weight_width is missing; add it")
+                raise ConfigError(f"{self._casts.who(node)}: weight_width is missing; add it")
         if bias is not None and (plan.bias is not None or "weight" in found or weight is None):
             values = None if weight is None else weight.detach().double().numpy()
             found["bias"] = self._bias(node, bias, plan.bias, found.get("weight"), values)
@@ -338,7 +320,7 @@ class _Quantizer:
                 levels, _ = quantizer.format.quantize(values, self._rounding)
                 if bool(levels[~kept].any()):
                     raise ConfigError(
-                        f"{self._node(node)}: its {name} is pruned, and the format "
+                        f"{self._casts.who(node)}: its {name} is pruned, and the format "
                         f"{quantizer.format} has no zero; use one that has, ternary for example"
                     )
 
@@ -350,9 +332,9 @@ class _Quantizer:
         plan: TensorPlan,
     ) -> Quantizer:
         values = parameter.detach().double().numpy()
-        who = f"{self._node(node)}: {tensor}"
+        who = f"{self._casts.who(node)}: {tensor}"
         format = plan.fit(values, who, True)
-        self._report(node, tensor, plan, values, format)
+        self._casts.report(node, tensor, plan, values, format)
         return plan.quantizer(values, format, "weight", self._rounding, who)
 
     def _bias(
@@ -368,14 +350,13 @@ class _Quantizer:
         x = common_of(source).output
         if plan is not None and plan.format not in ("integer", "fixed", "scaled_integer"):
             return self._constant(node, "bias", bias, plan)
-        cast = module_of(self._graph, source)
-        sources = [] if weight is None else [weight]
-        if isinstance(cast, Cast):
-            sources.append(cast.quantizer)
+        maker = module_of(self._graph, source)
+        rounded = maker.quantizer if isinstance(maker, Cast | QuantizedResult) else None
+        sources = [quantizer for quantizer in (weight, rounded) if quantizer is not None]
         width = None if plan is None else plan.options.width
         learned = any(not isinstance(q, Static) for q in sources)
         if learned or x.scale is not None or any(q.format.scale is not None for q in sources):
-            if not isinstance(cast, Cast):
+            if rounded is None:
                 sources.append(Static(_unit(x), self._rounding))
             return AccumulatorBias(width or _SCALED_BIAS_WIDTH, tuple(sources), self._rounding)
         product = None
@@ -389,29 +370,8 @@ class _Quantizer:
             return self._constant(node, "bias", bias, plan)
         # A bias finer than the products would only widen the accumulator.
         format = choose_fixed(values, width or _BIAS_WIDTH, True, product).format
-        self._report(node, "bias", plan, values, format)
+        self._casts.report(node, "bias", plan, values, format)
         return Static(format, self._rounding)
-
-    def _data(self, plan: TensorPlan, side: str, node: fx.Node, tensor: fx.Node) -> Format:
-        """Returns the format of a layer's data, and reports it."""
-        values = self._recorded(tensor)
-        negative = _may_be_negative(common_of(tensor).output, values)
-        format = plan.fit(values, f"{self._node(node)}: {side}", negative)
-        self._report(node, side, plan, values, format)
-        return format
-
-    def _report(
-        self, node: fx.Node, tensor: str, plan: TensorPlan, values: Floats, format: Format
-    ) -> None:
-        chosen = "auto" if plan.calibrated else "given"
-        row = _Row(node.name, tensor, str(format), chosen, plan.algorithm, sqnr_db(values, format))
-        self._rows.append(row)
-
-    def _recorded(self, tensor: fx.Node) -> Floats:
-        """Returns a node's values in the float graph; an inserted cast has those of its source."""
-        while tensor.name not in self._values:
-            tensor = tensor.all_input_nodes[0]
-        return self._values[tensor.name]
 
 
 def _own_range(plan: TensorPlan) -> TensorPlan:
@@ -430,25 +390,15 @@ def _frac_width(format: Format, values: Floats) -> int:
 
 def _unit(type: TensorType) -> Format:
     """Returns a format whose step is that of the type."""
-    if type.scale is not None or not type.exact:
-        raise ConfigError(
-            "the input of a layer with scaled weights must be cast first; give it a data_in format"
-        )
-    return type.fixed
-
-
-def _may_be_negative(type: TensorType, values: Floats) -> bool:
-    return type.low < 0 if type.exact else bool((values < 0).any())
-
-
-def _holds(format: Format, given: TensorType) -> bool:
-    """Whether casting the tensor to the format would change nothing."""
-    if given.format is None:
-        return False
-    if not isinstance(format, Fixed) or given.scale is not None or not given.exact:
-        return format == given.format
-    shift = format.frac_width - given.fixed.frac_width
-    return shift >= 0 and given.low << shift >= format.low and given.high << shift <= format.high
+    if type.exact and type.scale is None:
+        return type.fixed
+    if type.exact and type.scale is not None and not type.scale.per_channel:
+        step = type.scale.factors[0] / Fraction(2) ** type.fixed.frac_width
+        if Fraction(float(step)) == step:
+            return Scaled(2, (float(step),))
+    raise ConfigError(
+        "the input of a layer with scaled weights must be cast first; give it a data_in format"
+    )
 
 
 def _drop_unread_constants(graph: MaseGraph) -> None:

@@ -3,30 +3,34 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import ClassVar
 
 import torch
 from torch import nn
+from torch.nn import functional
 
 from chop.formats.base import Format
 from chop.formats.rounding import Rounding
 from chop.nn.quantizer import Quantizer, Static
 
-__all__ = ["QuantizedResult", "ResultLayer", "Sum"]
+__all__ = ["Clamped", "QuantizedResult", "ResultLayer", "Sum"]
 
 
 class ResultLayer(nn.Module, ABC):
     """What such an operator computes in floating point: forward(*inputs).
 
     `operator` is its name; `float_target` is the function that says the same where no format is
-    needed (None: the layer itself does). `quantizes_input`: the default configuration of quantize
-    casts what it reads, whatever operator it was.
+    needed (None: the layer itself does), `float_options` are its keyword arguments.
+    `quantizes_input`: the default configuration of quantize casts what it reads, whatever operator
+    it was. `reads_channel_scales`: what it reads may have a scale for each channel.
     """
 
     operator: ClassVar[str]
     quantizes_input: ClassVar[bool] = False
+    reads_channel_scales: ClassVar[bool] = False
     float_target: Callable[..., torch.Tensor] | None = None
+    float_options: Mapping[str, float | None] = {}
 
     @property
     @abstractmethod
@@ -58,6 +62,43 @@ class Sum(ResultLayer):
     def exact(self, *inputs: torch.Tensor) -> torch.Tensor:
         a, b = inputs
         return self.forward(a, b)
+
+
+class Clamped(ResultLayer):
+    """min(max(x, low), high); None is no bound. `spelling` is torch's name: relu6, clamp_min..."""
+
+    operator = "scaled_clamp"
+    reads_channel_scales = True
+
+    def __init__(self, low: float | None, high: float | None, spelling: str = "clamp") -> None:
+        super().__init__()
+        self.low = low
+        self.high = high
+        self._spelling = spelling.rstrip("_").lower()
+        self.float_target, self.float_options = self._in_float()
+
+    @property
+    def spelling(self) -> str:
+        return self._spelling
+
+    def _in_float(self) -> tuple[Callable[..., torch.Tensor], Mapping[str, float | None]]:
+        """Returns the function of that spelling and its options."""
+        if self.spelling == "relu6":
+            return functional.relu6, {}
+        if self.spelling == "hardtanh" and self.low is not None and self.high is not None:
+            return functional.hardtanh, {"min_val": self.low, "max_val": self.high}
+        if self.spelling == "clamp_min":
+            return torch.clamp_min, {"min": self.low}
+        if self.spelling == "clamp_max":
+            return torch.clamp_max, {"max": self.high}
+        return torch.clamp, {"min": self.low, "max": self.high}
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.clamp(x, self.low, self.high)
+
+    def exact(self, *inputs: torch.Tensor) -> torch.Tensor:
+        (x,) = inputs
+        return self.forward(x)
 
 
 class QuantizedResult(nn.Module):

@@ -360,6 +360,13 @@ class Op(ABC, Generic[A]):
         """Returns the kind of requantiser that the operator is, and the proof ("", "": none)."""
         return "", ""
 
+    def commutes_with_casts(self, attributes: A) -> bool:
+        """Returns whether its operands rounded give its result rounded.
+
+        To any evenly spaced levels that have a zero: it moves elements, or compares them.
+        """
+        return False
+
     def absorbed_by(self, site: Site[A], format: Format) -> bool:
         """Returns whether a cast to `format` right behind gives the same without the operator."""
         return False

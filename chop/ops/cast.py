@@ -147,9 +147,13 @@ def requantiser_at(site: Site[CastAttributes]) -> Requantiser:
 
 
 def is_shift(site: Site[CastAttributes]) -> bool:
-    """Returns whether a cast only shifts, rounds, and saturates to the limits of its carrier."""
-    found = requantiser_at(site)
-    return isinstance(found, Shift) and found.low == site.attributes.format.held().low
+    """Returns whether a cast only shifts, rounds, and saturates to the limits of its carrier.
+
+    By as much as the fractions of the two carriers say: a ratio of scales can be a power of two.
+    """
+    found, y = requantiser_at(site), site.attributes.format.held()
+    fractions = site.inputs[0].fixed.frac_width - y.frac_width
+    return isinstance(found, Shift) and found.shift == fractions and found.low == y.low
 
 
 class _Function(nn.Module):

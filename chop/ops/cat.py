@@ -43,7 +43,9 @@ class Cat(Op[CatAttributes]):
     arity = None
     module = "chop_concat"
     cycles = "elements / lanes of the result; latency 1"
-    limits = "tensors of one scale; no constants among them; not along the batch"
+    limits = (
+        "no constants among the tensors; not along the batch; quantize casts several scales to one"
+    )
     moves_elements = True
     hands_on_order = True
 
@@ -63,6 +65,9 @@ class Cat(Op[CatAttributes]):
         if axis < 0:
             raise call.refuse("joins the samples of batches", "use another axis than 0")
         return CatAttributes(axis, call.spelling == "stack")
+
+    def commutes_with_casts(self, attributes: CatAttributes) -> bool:
+        return True
 
     def tie_channels(
         self, attributes: CatAttributes, inputs: Sequence[Axes], shape: tuple[int, ...], ties: Ties

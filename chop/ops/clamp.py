@@ -5,15 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fractions import Fraction
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from chop.errors import UnsupportedOpError
+from chop.errors import FormatError
+from chop.formats.scale import Scale
 from chop.integer.record import Value
 from chop.ir.meta import Cost
 from chop.ir.tensor_type import TensorType
+from chop.nn.result import Clamped
 from chop.ops.base import Binding, Build, Call, Case, Op, Site
 from chop.ops.elementwise import elementwise_parameters, flag
 
@@ -43,7 +46,7 @@ class Clamp(Op[ClampAttributes]):
         *("clamp_min", "clamp_min_", "clamp_max", "clamp_max_"),
     )
     module = "chop_clamp"
-    limits = "bounds are numbers, and multiples of the input's step"
+    limits = "bounds are numbers; for others than multiples of the input's step see scaled_clamp"
     absorbs_cast = True
     is_elementwise = True
 
@@ -62,6 +65,19 @@ class Clamp(Op[ClampAttributes]):
         else:
             low, high = call.argument(1, "min"), call.argument(2, "max")
         return ClampAttributes(_bound(call, low), _bound(call, high))
+
+    def result_layer(self, call: Call, inputs: Sequence[TensorType]) -> Clamped | None:
+        (x,), attributes = inputs, self.read(call)
+        if not x.exact:
+            return None
+        try:
+            _levels_of(attributes, x)
+        except FormatError:
+            return Clamped(attributes.low, attributes.high, call.spelling)
+        return None
+
+    def infer_scale(self, site: Site[ClampAttributes]) -> Scale | None:
+        return site.inputs[0].scale
 
     def infer(self, site: Site[ClampAttributes]) -> TensorType:
         (x,) = site.inputs
@@ -125,19 +141,41 @@ def _bound(call: Call, value: object) -> float | None:
 
 
 def _levels(site: Site[ClampAttributes]) -> tuple[int | None, int | None]:
-    """Returns the bounds as levels of the input. Refuses a bound between two levels."""
-    frac_width = site.inputs[0].fixed.frac_width
+    return _levels_of(site.attributes, site.inputs[0])
+
+
+def _levels_of(attributes: ClampAttributes, x: TensorType) -> tuple[int | None, int | None]:
+    """Returns the bounds as integers of the input; None for one that it cannot pass.
+
+    Raises FormatError for a bound between two levels.
+    """
+    factors = x.scale.factors if x.scale else (Fraction(1),)
+    steps = [f / Fraction(2) ** x.fixed.frac_width for f in dict.fromkeys(factors)]
     levels: list[int | None] = []
-    for bound in (site.attributes.low, site.attributes.high):
-        scaled = None if bound is None else math.ldexp(bound, frac_width)
-        if scaled is not None and scaled != math.floor(scaled):
-            nearest = math.ldexp(math.floor(scaled + 0.5), -frac_width)
-            raise UnsupportedOpError(
-                f"node '{site.name}': a bound must be a multiple of the input's step "
-                f"2^-{frac_width}, got {bound:g}; use {nearest!r} or a larger data_in_frac_width"
-            )
-        levels.append(None if scaled is None else int(scaled))
+    for bound, is_low in ((attributes.low, True), (attributes.high, False)):
+        level = None
+        if bound is not None:
+            places = [Fraction(bound) / step for step in steps]
+            passed = min(places) < x.high if not is_low else max(places) > x.low
+            level = _level(bound, places, x) if passed else None
+        levels.append(level)
     return levels[0], levels[1]
+
+
+def _level(bound: float, places: Sequence[Fraction], x: TensorType) -> int:
+    (place, *others) = dict.fromkeys(places)
+    if not others and place.denominator == 1:
+        return int(place)
+    rule = "a bound must be a multiple of the input's step"
+    if x.scale is not None:
+        raise FormatError(
+            f"{rule} 2^-{x.fixed.frac_width} ({x.scale}), got {bound:g}; give it a data_out format"
+        )
+    nearest = math.ldexp(math.floor(place + Fraction(1, 2)), -x.fixed.frac_width)
+    raise FormatError(
+        f"{rule} 2^-{x.fixed.frac_width}, got {bound:g}; use {nearest!r}, a larger "
+        "data_in_frac_width or a data_out format"
+    )
 
 
 def _clip(value: int, levels: tuple[int | None, int | None]) -> int:

@@ -52,13 +52,16 @@ class Extreme(Op[ExtremeAttributes]):
     arity = 2
     module = "chop_extreme"
     cycles = "elements / lanes; latency 1 behind the later operand"
-    limits = "operands of one rank, of one scale"
+    limits = "operands of one rank; quantize casts two scales to one"
     absorbs_cast = True
     is_elementwise = True
 
     def read(self, call: Call) -> ExtremeAttributes:
         check_shapes(call)
         return ExtremeAttributes(call.node.target in _MINIMA)
+
+    def commutes_with_casts(self, attributes: ExtremeAttributes) -> bool:
+        return True
 
     def stream_layouts(self, site: Site[ExtremeAttributes]) -> tuple[Layout, ...]:
         return operand_layouts(site)

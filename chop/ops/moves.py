@@ -109,6 +109,9 @@ class MoveOp(Op[Move]):
             return replace(x, shape=shape, layout=layout, low=low, high=high)
         return TensorType.bounded(shape, low, high, frac_width, layout)
 
+    def commutes_with_casts(self, attributes: Move) -> bool:
+        return not attributes.constant
+
     def infer_scale(self, site: Site[Move]) -> Scale | None:
         (x,) = site.inputs
         if x.scale is not None and x.scale.per_channel:

@@ -144,6 +144,9 @@ class Pool(Op[PoolAttributes]):
         layout = channels_last(shape)
         return TensorType.bounded(shape, low, high, x.fixed.frac_width + k, layout)
 
+    def commutes_with_casts(self, attributes: PoolAttributes) -> bool:
+        return attributes.kind is Kind.MAXIMUM
+
     def infer_scale(self, site: Site[PoolAttributes]) -> Scale | None:
         # Channels stay channels, with as many axes behind them.
         given, (_, scale) = site.inputs[0].scale, parts_of_divisor(site.attributes.divisor)

@@ -37,6 +37,7 @@ from chop.ops.reduce import Reduce
 from chop.ops.relu import Relu
 from chop.ops.reshape import Reshape
 from chop.ops.scaled_add import ScaledAdd
+from chop.ops.scaled_clamp import ScaledClamp
 from chop.ops.slice import SLICE
 from chop.ops.sub import SUB
 from chop.ops.table import Table
@@ -71,6 +72,7 @@ _OPERATORS: tuple[Op[Any], ...] = (
     Relu(),
     Reshape(),
     ScaledAdd(),
+    ScaledClamp(),
     SLICE,
     SUB,
     Table(),

@@ -47,6 +47,9 @@ class Relu(Op[ReluAttributes]):
     def define(self, site: Site[ReluAttributes], inputs: Sequence[Value]) -> Value:
         return inputs[0].maximum(0)
 
+    def commutes_with_casts(self, attributes: ReluAttributes) -> bool:
+        return True
+
     def absorbed_by(self, site: Site[ReluAttributes], format: Format) -> bool:
         # What is below zero goes to the lowest level, as zero does.
         return format.low == 0

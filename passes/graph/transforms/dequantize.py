@@ -36,6 +36,7 @@ def take_back_formats(graph: MaseGraph) -> None:
     for node, module in modules.items():
         if isinstance(module, QuantizedResult) and module.layer.float_target is not None:
             node.op, node.target = "call_function", module.layer.float_target
+            node.kwargs = dict(module.layer.float_options)
         elif module is not None:
             graph.model.add_submodule(str(node.target), _in_float(module))
     graph.model.delete_all_unused_submodules()
