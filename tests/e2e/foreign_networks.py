@@ -306,6 +306,11 @@ SUPPORTED = {
     "unequal_pools": (Unequal, (1, 9, 9)),
     "split_attention": (SplitAttention, (2, 4, 4)),
 }
+# In scaled integers, with a scale for each output channel of the weights: ReLU6, and branches joined.
+SCALED = {
+    "mobilenet_v2_scaled": (MobileNetV2, (3, 8, 8)),
+    "densenet_scaled": (DenseNet, (1, 6, 6)),
+}
 # What has no hardware: the shape, the node and its line, and what to use instead.
 REFUSED = {
     "log_softmax": (NetLogSoftmax, (1, 8, 8), "F.log_softmax", "leave it to the host"),

@@ -20,9 +20,21 @@ from chop.errors import CaptureError, UnsupportedOpError
 from chop.flows.compile import Accelerator
 from chop.ir.graph import MaseGraph
 from tests.e2e import foreign_models, foreign_networks
-from tests.e2e.foreign_networks import REFUSED, SUPPORTED
+from tests.e2e.foreign_networks import REFUSED, SCALED, SUPPORTED
 from tests.ops.designs import emitted
 from tests.ops.rtl_checks import simulation_faults
+
+MODELS = {**SUPPORTED, **SCALED}
+_SCALED_INTEGERS = {
+    "name": "scaled_integer", "data_in_width": 8, "weight_width": 8, "weight_per_channel": True,
+}  # fmt: skip
+
+
+def _config(name: str) -> dict[str, Any]:
+    if name not in SCALED:
+        return {"name": name}
+    quantize = {"name": "quantize", "by": "type", "default": {"config": _SCALED_INTEGERS}}
+    return {"name": name, "passes": [{"name": "fold_batch_norm"}, quantize]}
 
 
 def _model(make: Callable[[], nn.Module]) -> nn.Module:
@@ -49,11 +61,11 @@ def accelerators(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Accelera
         name: chop.compile(
             _model(make),
             _images(shape, 1),
-            config={"name": name},
+            config=_config(name),
             calibration_inputs=_images(shape, 32),
             out_dir=folder / name,
         )
-        for name, (make, shape) in SUPPORTED.items()
+        for name, (make, shape) in MODELS.items()
     }
 
 
@@ -69,10 +81,10 @@ def test_captured_equals_eager(name: str) -> None:
         assert torch.allclose(a, b, rtol=1e-6, atol=1e-7)
 
 
-@pytest.mark.parametrize("name", SUPPORTED)
+@pytest.mark.parametrize("name", MODELS)
 def test_eight_bits_are_close_to_the_model(name: str, accelerators: dict[str, Accelerator]) -> None:
     """Anything lost between the model and its integers would show as more than rounding."""
-    make, shape = SUPPORTED[name]
+    make, shape = MODELS[name]
     x = _images(shape, 32)
     with torch.no_grad():
         eager = _flat(_model(make)(x.clone()))
@@ -85,7 +97,7 @@ def test_rtl_equals_the_reference_in_values_and_cycles(
 ) -> None:
     designs = []
     for name, made in accelerators.items():
-        shape = SUPPORTED[name][1]
+        shape = MODELS[name][1]
         top, rng = f"foreign_{name}", random.Random(name)
         designs.append(emitted(name, made.graph, tmp_path / top, top, rng, [shape]))
     intervals = [
