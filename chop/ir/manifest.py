@@ -22,15 +22,17 @@ class _Entry(BaseModel):
 class FormatEntry(_Entry):
     """How a tensor is carried: value = integer * 2^-frac_width * scale.
 
-    `scale` holds nothing (1), one factor, or one per channel of the last axis; each is the float64
-    nearest to the exact one. `text` is the number format in words. `coded` streams carry codes of
-    `width` bits of that format, {exponent, mantissa}, and not integers.
+    `scale` holds nothing (1), one factor, or one per channel along the axis that has `trailing` axes
+    behind it; each is the float64 nearest to the exact one. `text` is the number format in words.
+    `coded` streams carry codes of `width` bits of that format, {exponent, mantissa}, and not
+    integers.
     """
 
     width: int
     frac_width: int
     signed: bool
     scale: tuple[float, ...] = ()
+    trailing: int = 0
     text: str = ""
     coded: bool = False
 
@@ -45,7 +47,9 @@ class FormatEntry(_Entry):
         if self.coded:
             raise DataError(f"codes of {self.text} are no integers; cast to fixed point first")
         values = self.fixed().from_integers(levels)
-        return values * np.array(self.scale) if self.scale else values
+        factors: Floats = np.array(self.scale or (1.0,))
+        reals: Floats = values * factors.reshape(-1, *([1] * self.trailing))
+        return reals
 
 
 class StreamEntry(_Entry):

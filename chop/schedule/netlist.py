@@ -306,5 +306,6 @@ def _format_entry(type: TensorType) -> FormatEntry:
         frac_width=carrier.frac_width,
         signed=carrier.signed,
         scale=() if scale is None else tuple(float(f) for f in scale.factors),
+        trailing=0 if scale is None else scale.trailing,
         text=str(format) if own else f"{format} {scale}",
     )

@@ -108,6 +108,21 @@ def test_rtl_equals_the_reference_in_values_and_cycles(
     assert simulation_faults(designs, 1) == []
 
 
+@pytest.mark.parametrize("width", [4, 5])
+def test_an_output_with_a_scale_for_each_channel(width: int, tmp_path: Path) -> None:
+    """Also where its last axis is as long as its channels are many."""
+    shape = (2, 3, width)
+    torch.manual_seed(0)
+    model, x = nn.Conv2d(2, 4, 1).eval(), _images(shape, 32)
+    with torch.no_grad():
+        model.weight *= torch.tensor([1.0, 2.0, 5.0, 30.0]).reshape(4, 1, 1, 1)
+    made = chop.compile(model, x[:1], _config("mobilenet_v2_scaled"), x, tmp_path / "made")
+    (predicted,) = made.predict(x)
+    with torch.no_grad():
+        fake = made.graph.model.double()(x.double())
+    assert torch.allclose(predicted, fake, rtol=1e-12, atol=0)
+
+
 @pytest.mark.parametrize("name", REFUSED)
 def test_what_has_no_hardware_is_refused_with_its_line_and_a_remedy(name: str) -> None:
     make, shape, text, remedy = REFUSED[name]
