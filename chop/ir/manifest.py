@@ -22,8 +22,8 @@ class _Entry(BaseModel):
 class FormatEntry(_Entry):
     """How a tensor is carried: value = integer * 2^-frac_width * scale.
 
-    `scale` holds nothing (1), one factor, or one per channel along the axis that has `trailing` axes
-    behind it; each is the float64 nearest to the exact one. `text` is the number format in words.
+    `scale` holds nothing (1), one factor, or one per channel, along the axis that has `trailing`
+    axes behind it; each is the float64 nearest to the exact one. `text` is the format in words.
     `coded` streams carry codes of `width` bits of that format, {exponent, mantissa}, and not
     integers.
     """
