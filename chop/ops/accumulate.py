@@ -19,6 +19,7 @@ __all__ = [
     "accumulator_type",
     "adder_luts",
     "alignment",
+    "are_far",
     "block_rams",
     "product_scale",
     "product_shift",
@@ -36,8 +37,9 @@ LEVELS_PER_STAGE = 2
 # A ROM of more words and bits than these goes to block RAM, whose output wants a register of its
 # own. Up to 32 words a bit costs one 6-input LUT or two 4-input ones, which no block RAM repays.
 _LOGIC_ROM_WORDS, _LOGIC_ROM_BITS = 32, 4096
-# More multipliers than these lie so far apart that their operands want a register on the way.
-_NEAR_MULTIPLIERS = 32
+# More multipliers than these lie so far apart that what goes there and back wants a register each;
+# block RAMs, in columns of their own, are farther from them than LUTs.
+_NEAR_MULTIPLIERS, _NEAR_BLOCK_MULTIPLIERS = 32, 8
 # Words and bits of a block RAM.
 _BLOCK_SHAPES = ((512, 36), (1024, 18), (2048, 9), (4096, 4), (8192, 2), (16384, 1))
 
@@ -116,9 +118,19 @@ def rom_style(build: Build, words: int, bits: int) -> str:
     return "block" if words > _LOGIC_ROM_WORDS and bits > _LOGIC_ROM_BITS else "logic"
 
 
-def rom_latency(style: str, words: int = 1, multipliers: int = 1) -> int:
-    """Returns the cycles from an address to its word, which goes to so many multipliers."""
-    return 2 if style == "block" or (words > 1 and multipliers > _NEAR_MULTIPLIERS) else 1
+def are_far(style: str, words: int, multipliers: int) -> bool:
+    """Returns whether so many multipliers lie far apart, or from the ROM of their constants.
+
+    Then operands and products want one more register, near the multiplier. A single word is no
+    memory, and its products are logic.
+    """
+    near = _NEAR_BLOCK_MULTIPLIERS if style == "block" else _NEAR_MULTIPLIERS
+    return words > 1 and multipliers > near
+
+
+def rom_latency(style: str, far: bool = False) -> int:
+    """Returns the cycles from an address to its word: a block RAM is slow and wants a register."""
+    return 1 + (style == "block") + far
 
 
 def rom_luts(words: int, bits: int) -> int:

@@ -21,6 +21,7 @@ from chop.ops.accumulate import (
     accumulator_type,
     adder_luts,
     alignment,
+    are_far,
     block_rams,
     product_scale,
     product_shift,
@@ -70,10 +71,10 @@ class Linear(Op[LinearAttributes]):
     targets = (nn.Linear, functional.linear)
     module = "chop_linear"
     cycles = (
-        "vectors * (in_features / in_lanes) * (out_features / out_lanes); latency RomLatency + 2 "
-        "+ ceil(log2(in_lanes) / LevelsPerStage) behind the step that completes an output, 1 "
-        "more for minifloat weights, 1 more with block exponents; as an adder graph vectors * "
-        "digits, latency 2 + ceil(depth / LevelsPerStage)"
+        "vectors * (in_features / in_lanes) * (out_features / out_lanes); latency RomLatency + "
+        "ProductStages + 1 + ceil(log2(in_lanes) / LevelsPerStage) behind the step that completes "
+        "an output, 1 more for minifloat weights, 1 more with block exponents; as an adder graph "
+        "vectors * digits, latency 2 + ceil(depth / LevelsPerStage)"
     )
     limits = "weight and bias are constants"
     quantizes_input = True
@@ -240,6 +241,7 @@ class Linear(Op[LinearAttributes]):
                 "LevelsPerStage": LEVELS_PER_STAGE,
                 "RomLatency": _rom_latency(site, build),
                 "RomStyle": f'"{style}"',
+                "ProductStages": 1 + _are_far(site, build),
                 "HasBias": f"1'b{int(start is not None)}",
                 **files,
             },
@@ -290,7 +292,7 @@ class Linear(Op[LinearAttributes]):
         p, q = folding.in_lanes, folding.out_lanes
         beats, groups = a.in_features // p, a.out_features // q
         words, block = beats * groups * a.sets, _style(site, build) == "block"
-        late = _rom_latency(site, build) == 2
+        latency = _rom_latency(site, build)
         products, start, starts = _products(site), _start(site), groups * a.sets
         x_bits = p * products.stored_width + products.in_exponent_width
         sums = q * site.exact.fixed.width
@@ -316,9 +318,9 @@ class Linear(Op[LinearAttributes]):
         )
         ffs = (
             control
-            + x_bits * (1 + (q if late else build.in_depth == 1))
-            + (0 if words == 1 else weight_bits * (1 + (late and not block)))
-            + p * q * (product + products.ffs)
+            + x_bits * (latency - 1 + q if latency > 1 else 1 + (build.in_depth == 1))
+            + (0 if words == 1 else weight_bits * (latency - block))
+            + p * q * (product * (1 + _are_far(site, build)) + products.ffs)
             + sum(registered)
             + (len(levels) % LEVELS_PER_STAGE) * sums
             + sums
@@ -369,7 +371,7 @@ def _latency(site: Site[LinearAttributes], build: Build) -> int:
     """Returns the cycles from the step that completes a group to its beat."""
     levels = (build.folding.in_lanes - 1).bit_length()
     latency = _rom_latency(site, build) + 2 - (-levels // LEVELS_PER_STAGE)
-    return latency + _products(site).more_latency
+    return latency + _are_far(site, build) + _products(site).more_latency
 
 
 def _divisors(value: int) -> list[int]:
@@ -436,8 +438,12 @@ def _rom_words(site: Site[LinearAttributes], folding: Folding) -> int:
 
 
 def _rom_latency(site: Site[LinearAttributes], build: Build) -> int:
+    return rom_latency(_style(site, build), _are_far(site, build))
+
+
+def _are_far(site: Site[LinearAttributes], build: Build) -> bool:
     dsps = build.folding.multipliers if _products(site).multiplies else 0
-    return rom_latency(_style(site, build), _rom_words(site, build.folding), dsps)
+    return are_far(_style(site, build), _rom_words(site, build.folding), dsps)
 
 
 def _style(site: Site[LinearAttributes], build: Build) -> str:

@@ -251,6 +251,8 @@ def _ecp5(size: int, capacity: Resources) -> Target:
             arguments=(
                 f"--{size}k", "--package", "CABGA381", "--speed", "6", "--out-of-context",
                 "--lpf-allow-unconstrained", "--router", "router2",
+                # Wires to DSPs and block RAMs are long: twice the weight that nextpnr gives them.
+                "--placer-heap-timingweight", "25",
             ),
             mega_hertz=100,
             pins={},

@@ -20,7 +20,7 @@
 // the input lanes is shifted left by them, in a stage of its own.
 //
 // A beat accepted in cycle a may be used by a step from a+1 on. A step that completes an output
-// group, issued in cycle s, has its beat valid in s + RomLatency + 2 +
+// group, issued in cycle s, has its beat valid in s + RomLatency + ProductStages + 1 +
 // ceil(clog2(InLanes)/LevelsPerStage), plus 1 with block exponents, plus 1 for minifloat. It issues
 // only with one of OutDepth credits, which the output handshake returns for the next cycle, so the
 // datapath never stalls. No combinational path between the two streams, nor from valid to ready or
@@ -50,6 +50,7 @@ module chop_linear #(
   parameter int unsigned LevelsPerStage      = 1,
   parameter int unsigned RomLatency          = 1,
   parameter              RomStyle            = "auto",
+  parameter int unsigned ProductStages       = 1,
   parameter              WeightFile          = "",
   parameter              ExponentFile        = "",
   parameter              BiasFile            = "",
@@ -68,6 +69,9 @@ module chop_linear #(
   if (InFeatures % InLanes != 0 || OutFeatures % OutLanes != 0) begin : gen_check_lanes
     $error("chop_linear: InLanes must divide InFeatures, and OutLanes OutFeatures");
   end
+  if (ProductStages != 1 && ProductStages != 2) begin : gen_check_stages
+    $error("chop_linear: ProductStages must be 1 or 2");
+  end
   if (HasBias && BiasWidth > OutWidth) begin : gen_check_bias
     $error("chop_linear: BiasWidth must be <= OutWidth");
   end
@@ -85,7 +89,8 @@ module chop_linear #(
   localparam int unsigned ProductWidth = chop_pkg::min(FullWidth, TermWidth);
 
   // Cycles from a step's issue to its accumulation: memories, product, adder tree, shift.
-  localparam int unsigned ProductLatency = (128'(WeightKind) == 128'("minifloat")) ? 2 : 1;
+  localparam int unsigned ProductLatency =
+      ((128'(WeightKind) == 128'("minifloat")) ? 1 : 0) + ProductStages;
   localparam int unsigned TreeLatency    = chop_pkg::ceil_div($clog2(InLanes), LevelsPerStage);
   localparam int unsigned Stages = RomLatency + ProductLatency + TreeLatency + (IsScaled ? 1 : 0);
 
@@ -234,6 +239,16 @@ module chop_linear #(
 
   // ---- Products, summed over the input lanes ----
 
+  // Beside the weights' further registers, but for the last.
+  logic [StoredWidth-1:0] x_late;
+  if (RomLatency < 3) begin : gen_x_soon
+    assign x_late = x_read;
+  end else begin : gen_x_late
+    logic [(RomLatency-2)*StoredWidth-1:0] late_q;
+    always_ff @(posedge clk_i) late_q <= ((RomLatency-2)*StoredWidth)'({late_q, x_read});
+    assign x_late = late_q[(RomLatency-3)*StoredWidth +: StoredWidth];
+  end
+
   logic [OutLanes*OutWidth-1:0] terms;
 
   for (genvar o = 0; o < OutLanes; o = o + 1) begin : gen_out
@@ -245,9 +260,9 @@ module chop_linear #(
     // take for one register.
     logic [StoredWidth-1:0] x;
     if (RomLatency == 1) begin : gen_x_direct
-      assign x = x_read;
+      assign x = x_late;
     end else begin : gen_x_delayed
-      (* keep *) always_ff @(posedge clk_i) x <= x_read;
+      (* keep *) always_ff @(posedge clk_i) x <= x_late;
     end
 
     for (genvar i = 0; i < InLanes; i = i + 1) begin : gen_in
@@ -267,7 +282,13 @@ module chop_linear #(
         .product_o(product)
       );
       always_ff @(posedge clk_i) product_q <= product;
-      assign products[i*ProductWidth +: ProductWidth] = product_q;
+      if (ProductStages == 1) begin : gen_near
+        assign products[i*ProductWidth +: ProductWidth] = product_q;
+      end else begin : gen_far
+        logic [ProductWidth-1:0] product_late;
+        always_ff @(posedge clk_i) product_late <= product_q;
+        assign products[i*ProductWidth +: ProductWidth] = product_late;
+      end
     end
 
     chop_adder_tree #(

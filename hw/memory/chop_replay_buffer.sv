@@ -71,11 +71,17 @@ module chop_replay_buffer #(
     assign repeat_last_o = 1'b1;
   end else begin : gen_repeats
     logic [RepeatWidth-1:0] repeat_q;
-    assign repeat_first  = (repeat_q == '0);
+    logic                   repeat_first_q;
+    assign repeat_first  = repeat_first_q;
     assign repeat_last_o = (repeat_q == RepeatWidth'(Repeats - 1));
     always_ff @(posedge clk_i) begin
-      if (!rst_ni) repeat_q <= '0;
-      else if (step_i && beat_last_o) repeat_q <= repeat_last_o ? '0 : repeat_q + 1'b1;
+      if (!rst_ni) begin
+        repeat_q       <= '0;
+        repeat_first_q <= 1'b1;
+      end else if (step_i && beat_last_o) begin
+        repeat_q       <= repeat_last_o ? '0 : repeat_q + 1'b1;
+        repeat_first_q <= repeat_last_o;
+      end
     end
   end
 
@@ -84,8 +90,15 @@ module chop_replay_buffer #(
     logic unused;
     assign unused = ^{repeat_first, beat_first_o};
   end else begin : gen_partly
-    // The beat index never passes the count in the first repeat, so inequality will do.
-    assign step_valid_o = !repeat_first || (used_q != CountWidth'(gen_beats.beat_q));
+    // Beats that no step has had, less one: whether there are any is one bit.
+    logic [CountWidth:0] waiting_q;
+    logic                first_use;
+    assign first_use    = step_i && repeat_first;
+    assign step_valid_o = !repeat_first || !waiting_q[CountWidth];
+    always_ff @(posedge clk_i) begin
+      if (!rst_ni) waiting_q <= '1;
+      else if (accept != first_use) waiting_q <= waiting_q + (accept ? (CountWidth+1)'(1) : '1);
+    end
   end
 
   // Slots are filled in a circle; reading goes back to the block's start until its last repeat.

@@ -1,7 +1,7 @@
 // Memory of constants, read from File (hexadecimal, one word a line) relative to the run directory.
-// Latency 1: data_o holds the word in the cycle after en_i. Latency 2: one cycle later, through a
-// second, free-running register. Depth 1: a constant without a register, which synthesis folds into
-// the logic. Style: "auto", "logic" or "distributed" (both LUTs), "block".
+// Latency 1: data_o holds the word in the cycle after en_i. Above: as many cycles after it, through
+// further, free-running registers. Depth 1: a constant without a register, which synthesis folds
+// into the logic. Style: "auto", "logic" or "distributed" (both LUTs), "block".
 module chop_rom #(
   parameter int unsigned Width   = 8,
   parameter int unsigned Depth   = 16,
@@ -18,8 +18,8 @@ module chop_rom #(
   if (Width < 1 || Depth < 1) begin : gen_check_size
     $error("chop_rom: Width and Depth must be >= 1");
   end
-  if (Latency != 1 && Latency != 2) begin : gen_check_latency
-    $error("chop_rom: Latency must be 1 or 2");
+  if (Latency < 1) begin : gen_check_latency
+    $error("chop_rom: Latency must be >= 1");
   end
 
   // Text of equal widths, as the comparison wants it.
@@ -60,8 +60,13 @@ module chop_rom #(
       always_ff @(posedge clk_i) if (en_i) word_q <= mem[address_i];
     end
 
-    if (Latency == 2) begin : gen_second
-      always_ff @(posedge clk_i) data_o <= word_q;
+    if (Latency > 1) begin : gen_further
+      logic [Width-1:0] words_q [1:Latency-1];
+      always_ff @(posedge clk_i) begin
+        words_q[1] <= word_q;
+        for (int unsigned k = 2; k < Latency; k = k + 1) words_q[k] <= words_q[k-1];
+      end
+      assign data_o = words_q[Latency-1];
     end else begin : gen_first
       assign data_o = word_q;
     end

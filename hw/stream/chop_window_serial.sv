@@ -213,7 +213,6 @@ module chop_window_serial #(
     else if (!right_last) lead_move = LeadWidth'(0 - Right);
     else if (!row_last) lead_move = LeadWidth'(0 - NewRow);
     else lead_move = LeadWidth'(0 - NewFrame - Before);
-    if (!step) lead_move = '0;
   end
 
   // Less one, which a cycle without an accepted beat gives back.
@@ -223,33 +222,36 @@ module chop_window_serial #(
       RowWidth'((Rows - 1) * StrideHeight + LastRow - PadTop);
   always_comb begin
     room_move = '1;
-    if (window_done) begin
-      if (!right_last) begin
-        if ((Columns == OutWidth || column_q < ColumnStop)
-            && (Rows == OutHeight || row_q <= RowStop)) begin
-          room_move = RoomWidth'(FreeRight - 1);
-        end
-      end else if (!row_last) begin
-        if (Rows == OutHeight || row_q < RowStop) room_move = RoomWidth'(FreeRow - 1);
-      end else begin
-        room_move = RoomWidth'(FreeFrame - 1);
+    if (!right_last) begin
+      if ((Columns == OutWidth || column_q < ColumnStop)
+          && (Rows == OutHeight || row_q <= RowStop)) begin
+        room_move = RoomWidth'(FreeRight - 1);
       end
+    end else if (!row_last) begin
+      if (Rows == OutHeight || row_q < RowStop) room_move = RoomWidth'(FreeRow - 1);
+    end else begin
+      room_move = RoomWidth'(FreeFrame - 1);
     end
   end
 
-  // The lowest bits carry in.
-  logic [LeadWidth:0] lead_sum;
-  logic [RoomWidth:0] room_sum;
-  assign lead_sum = {lead_q, 1'b1} + {lead_move, accept};
-  assign room_sum = {room_q, 1'b1} + {room_move, !accept};
+  // Both sums are ready before it is known whether there is a step, which comes late: it waits for
+  // the reader. The lowest bits carry in.
+  logic [LeadWidth:0]   lead_sum;
+  logic [RoomWidth:0]   room_sum;
+  logic [LeadWidth-1:0] lead_still;
+  logic [RoomWidth-1:0] room_still;
+  assign lead_sum   = {lead_q, 1'b1} + {lead_move, accept};
+  assign room_sum   = {room_q, 1'b1} + {room_move, !accept};
+  assign lead_still = lead_q + LeadWidth'(accept);
+  assign room_still = room_q - RoomWidth'(accept);
 
   always_ff @(posedge clk_i) begin
     if (!rst_ni) begin
       lead_q <= '1;
       room_q <= RoomWidth'(int'(Depth) - Before - 1);
     end else begin
-      lead_q <= lead_sum[LeadWidth:1];
-      room_q <= room_sum[RoomWidth:1];
+      lead_q <= step ? lead_sum[LeadWidth:1] : lead_still;
+      room_q <= window_done ? room_sum[RoomWidth:1] : room_still;
     end
   end
 

@@ -133,6 +133,7 @@ def _linear(
     shift: int = 0,
     levels: int = 1,
     rom: int = 1,
+    product: int = 1,
     bias: bool = True,
     style: str = "auto",
 ) -> Case:
@@ -146,7 +147,8 @@ def _linear(
     x_width, weight_width, bias_width, y_width = widths
     weights = weights or Weights(width=weight_width)
     scaled, xnor = exponents != (0, 0), weights.kind == "xnor"
-    latency = rom + 2 + -(-(in_lanes - 1).bit_length() // levels) + scaled + weights.latency
+    tree = -(-(in_lanes - 1).bit_length() // levels)
+    latency = rom + product + 1 + tree + scaled + weights.latency
     in_depth, out_depth = depths or (1 if stationary else in_beats, latency + 1)
     codes = [[weights.draw() for _ in range(features_in)] for _ in range(features_out)]
     powers = [[RANDOM.getrandbits(exponents[1]) for _ in range(in_beats)] for _ in codes]
@@ -207,6 +209,7 @@ def _linear(
         "LevelsPerStage": levels,
         "RomLatency": rom,
         "RomStyle": style,
+        "ProductStages": product,
         "WeightFile": weight_file,
         "HasBias": int(has_bias),
     }
@@ -261,8 +264,11 @@ _LINEAR = (
     _linear((4, 4), (4, 4), (2, 5)),
     _linear((5, 1), (3, 1), (7, 4)),
     # Memory latency, tree registers, lanes that are no power of two.
-    _linear((6, 3), (6, 2), rom=2),
+    _linear((6, 3), (6, 2), rom=2, product=2),
     _linear((6, 3), (6, 2), rom=2, levels=2, stationary=True),
+    _linear((6, 3), (6, 2), rom=3, product=2, style="block"),
+    _linear((6, 1), (8, 2), rom=3, product=2, stationary=True),
+    _linear((4, 4), (4, 4), (1, 1), rom=4, product=2),
     _linear((10, 5), (3, 3), levels=2),
     _linear((8, 8), (2, 1), levels=3, rom=2, style="block"),
     _linear((1, 1), (1, 1)),
@@ -289,8 +295,8 @@ _KINDS = (
     ),
     _linear((6, 3), (6, 2), weights=_BINARY, widths=(4, 0, 6, 12), bias=False, levels=2),
     _linear((6, 3), (6, 3), weights=_TERNARY, widths=(4, 0, 6, 10), signed=False, shift=2),
-    _linear((6, 6), (4, 2), weights=_LOG, widths=(4, 0, 6, 8), signed=False, rom=2),
-    _linear((6, 6), (4, 4), weights=_FLOAT, widths=(4, 0, 6, 9), shift=1, bias=False),
+    _linear((6, 6), (4, 2), weights=_LOG, widths=(4, 0, 6, 8), signed=False, rom=3),
+    _linear((6, 6), (4, 4), weights=_FLOAT, widths=(4, 0, 6, 9), shift=1, bias=False, product=2),
     _linear((4, 4), (4, 4), weights=Weights("log", 2), widths=(1, 0, 3, 6)),
     # Signs times signs: popcounts of one, of few and of many.
     _linear((6, 1), (6, 2), weights=_XNOR, widths=(2, 0, 3, 5)),
@@ -302,7 +308,7 @@ _KINDS = (
     _linear((6, 2), (6, 2), exponents=(2, 0), widths=(4, 4, 8, 14)),
     _linear((6, 3), (6, 2), exponents=(0, 2), widths=(4, 4, 8, 14), signed=False),
     _linear((8, 4), (6, 3), exponents=(2, 3), widths=(4, 4, 8, 20), stationary=True, shift=1),
-    _linear((4, 4), (6, 2), exponents=(3, 2), widths=(4, 4, 8, 12), rom=2, levels=2),
+    _linear((4, 4), (6, 2), exponents=(3, 2), widths=(4, 4, 8, 12), rom=3, product=2, levels=2),
     _linear((4, 1), (4, 4), exponents=(2, 1), widths=(3, 3, 8, 12), bias=False),
     _linear((4, 4), (4, 4), exponents=(1, 1), widths=(3, 3, 8, 12)),
     _linear((6, 2), (6, 2), exponents=(2, 0), weights=_BINARY, widths=(4, 0, 6, 12)),

@@ -77,7 +77,8 @@ def _is_deep_enough(index: int) -> bool:
     levels = (p["InLanes"] - 1).bit_length()
     more = int(p["InExponentWidth"] + p["WeightExponentWidth"] > 0)
     more += CASES[index].parameters["WeightKind"] == "minifloat"
-    latency = p["RomLatency"] + 2 - (-levels // p["LevelsPerStage"]) + more
+    more += p["RomLatency"] + p["ProductStages"]
+    latency = more + 1 - (-levels // p["LevelsPerStage"])
     in_beats = p["InFeatures"] // p["InLanes"]
     return p["OutDepth"] > latency and (p["InDepth"] >= (1 if p["InputStationary"] else in_beats))
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -17,7 +16,7 @@ from chop.cli.main import main
 CHOP = str(Path(sys.executable).with_name("chop"))
 
 
-def test_help_needs_no_heavy_module_and_half_a_second() -> None:
+def test_help_needs_no_heavy_module() -> None:
     program = (
         "import sys; from chop.cli.main import main; status = main(['--help']); "
         "heavy = {'torch', 'lightning', 'sklearn', 'numpy', 'pydantic', 'rich'}; "
@@ -28,13 +27,6 @@ def test_help_needs_no_heavy_module_and_half_a_second() -> None:
     names = "transform train eval emit simulate synthesize report list doctor"
     for name in names.split():
         assert f"\n  {name} " in done.stdout
-    # The quickest of three: the others may share the processor.
-    seconds = []
-    for _ in range(3):
-        start = time.perf_counter()
-        subprocess.run([CHOP, "--help"], check=True, capture_output=True)
-        seconds.append(time.perf_counter() - start)
-    assert min(seconds) < 0.5
 
 
 def test_import_chop_does_not_import_torch() -> None:
