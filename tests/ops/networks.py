@@ -17,7 +17,7 @@ from chop.formats.fixed import Fixed
 from chop.formats.rounding import Rounding
 from chop.formats.scaled import Scaled
 from chop.nn.fake_quantize import Cast
-from chop.nn.result import QuantizedResult, Sum
+from chop.nn.result import Clamped, QuantizedResult, Sum
 from tests.ops.images import image_layer, random_norm
 
 # Primes and numbers with several divisors.
@@ -105,7 +105,8 @@ def random_network(rng: random.Random, number: int | None = None) -> tuple[Netwo
             _add(steps, shapes, (source,), _layer(rng, shapes[source]))
         for _ in range(rng.randint(1, 7)):
             _grow(rng, steps, shapes)
-        if number is not None and number < len(_RARE):
+        rare = number is not None and number < len(_RARE)
+        if number is not None and rare:
             _add(steps, shapes, (len(shapes) - 1,), _RARE[number](rng, shapes[-1]))
     read = {source for step in steps for source in step.sources}
     outputs = [i for i in range(len(inputs), len(shapes)) if i not in read]
@@ -113,7 +114,8 @@ def random_network(rng: random.Random, number: int | None = None) -> tuple[Netwo
         # A branch that nothing reads, if every input is read nonetheless.
         dead = rng.choice(outputs)
         kept = [i for i in outputs if i != dead]
-        outputs = kept if _reads(steps, kept, len(inputs)) else outputs
+        spared = rare and dead == len(shapes) - 1
+        outputs = kept if _reads(steps, kept, len(inputs)) and not spared else outputs
     if rng.random() < 0.3:
         # An output that another layer reads too.
         outputs.append(rng.randrange(len(inputs), len(shapes)))
@@ -441,8 +443,17 @@ def _cast(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
     return Cast(format, rng.choice(list(Rounding)))
 
 
+def _clamped(rng: random.Random, shape: Shape) -> Callable[..., torch.Tensor]:
+    """Between bounds that are no levels, rounded once."""
+    scales = [float(np.float32(rng.uniform(0.05, 0.5))) for _ in range(2)]
+    bounds = Clamped(rng.choice((None, 0.0, -0.7)), rng.choice((1.0, 2.3)))
+    before, last = Cast(Scaled(6, (scales[0],))), Scaled(rng.randint(4, 7), (scales[1],))
+    return nn.Sequential(before, QuantizedResult(bounds, last))
+
+
 # What takes part in few networks otherwise.
 _RARE: tuple[Callable[[random.Random, Shape], Callable[..., torch.Tensor]], ...] = (
     *(_repeated, _chosen, _summed, _transposed, _pool, _norm, _convolution, _constant),
     *(partial(_unequal, kind) for kind in (nn.AdaptiveAvgPool2d, nn.AdaptiveMaxPool2d)),
+    _clamped,
 )
