@@ -61,12 +61,10 @@ module chop_rom #(
     end
 
     if (Latency > 1) begin : gen_further
-      logic [Width-1:0] words_q [1:Latency-1];
-      always_ff @(posedge clk_i) begin
-        words_q[1] <= word_q;
-        for (int unsigned k = 2; k < Latency; k = k + 1) words_q[k] <= words_q[k-1];
-      end
-      assign data_o = words_q[Latency-1];
+      localparam int unsigned FurtherWidth = (Latency - 1) * Width;
+      logic [FurtherWidth-1:0] further_q;
+      always_ff @(posedge clk_i) further_q <= FurtherWidth'({further_q, word_q});
+      assign data_o = further_q[FurtherWidth-1 -: Width];
     end else begin : gen_first
       assign data_o = word_q;
     end
