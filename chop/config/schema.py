@@ -160,10 +160,14 @@ class SimulateConfig(_Section):
 
 
 class SynthesizeConfig(_Section):
-    """The device that the emitted RTL is synthesised for."""
+    """The device that the emitted RTL is synthesised for.
+
+    `placements` are tried, each from a seed of its own; the fastest one counts.
+    """
 
     target: str = "ecp5-85k"
     place_and_route: bool = True
+    placements: Count = 1
 
 
 class Config(_Section):

@@ -193,11 +193,16 @@ class Accelerator:
             run_seconds=run.run_seconds,
         )
 
-    def synthesize(self, target: str = "ecp5-85k", place_and_route: bool = True) -> SynthesisReport:
-        """Returns resources and, where the pip tools can route the target, the clock frequency."""
+    def synthesize(
+        self, target: str = "ecp5-85k", place_and_route: bool = True, placements: int = 1
+    ) -> SynthesisReport:
+        """Returns resources and, where the pip tools can route the target, the clock frequency.
+
+        Of several placements the fastest counts.
+        """
         from chop.synth.synthesize import synthesize_design
 
-        return synthesize_design(self.directory, target, place_and_route)
+        return synthesize_design(self.directory, target, place_and_route, placements)
 
     def _arrays(self, inputs: Inputs) -> dict[str, Floats]:
         named = _named(self.graph, inputs)

@@ -21,7 +21,9 @@ def synthesize_folder(
     """
     config = config or SynthesizeConfig()
     with progress.task(f"synthesise for {config.target}"):
-        return synthesize_design(directory, config.target, config.place_and_route)
+        return synthesize_design(
+            directory, config.target, config.place_and_route, config.placements
+        )
 
 
 def compare_layers(

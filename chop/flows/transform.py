@@ -19,6 +19,7 @@ from chop.flows.prepare import prepare_job
 from chop.flows.progress import Progress
 from chop.flows.report import JobReport
 from chop.flows.simulate import run_simulation
+from chop.flows.synthesize import synthesize_folder
 from chop.ir.files import write_text
 from chop.passes.registry import resolve
 from chop.synth.targets import find_target
@@ -44,10 +45,7 @@ def transform_design(config: Config, directory: Path | None, progress: Progress)
     simulations = run_simulation(accelerator, job.test, config.simulate, progress)
     synthesis = None
     if config.synthesize is not None:
-        with progress.task(f"synthesise for {config.synthesize.target}"):
-            synthesis = accelerator.synthesize(
-                config.synthesize.target, config.synthesize.place_and_route
-            )
+        synthesis = synthesize_folder(accelerator.directory, config.synthesize, progress)
     manifest = accelerator.manifest
     report = JobReport(
         name=manifest.name,

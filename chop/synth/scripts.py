@@ -22,7 +22,9 @@ __all__ = [
     "layers_script",
     "output_folder",
     "resources_command",
-    "route_commands",
+    "route_command",
+    "shell_command",
+    "timing_file",
     "write_scripts",
 ]
 
@@ -145,29 +147,51 @@ def resources_command(target: Target) -> tuple[str, ...]:
     return (YOSYS, "-q", "-l", log, "-s", f"synth/{target.name}.ys")
 
 
-def route_commands(target: Target) -> tuple[tuple[str, ...], ...]:
-    """Returns the commands that place and route; none where nextpnr does not know the device."""
+def shell_command(target: Target) -> tuple[str, ...] | None:
+    """Returns the command that puts the design into its pin shell; None where it needs none."""
+    if target.router is None or not target.router.pins:
+        return None
+    log = f"{output_folder(target)}/yosys_shell.log"
+    return (YOSYS, "-q", "-l", log, "-s", f"synth/{target.name}_shell.ys")
+
+
+def timing_file(target: Target, placement: int = 1) -> str:
+    """Returns where nextpnr writes what it found, relative to the emitted folder."""
+    return f"{output_folder(target)}/timing{_suffix(placement)}.json"
+
+
+def route_command(target: Target, placement: int = 1) -> tuple[str, ...] | None:
+    """Returns the command that places and routes; None where nextpnr does not know the device.
+
+    `placement` 1 is nextpnr's own; others begin from that seed.
+    """
     router = target.router
     if router is None:
-        return ()
+        return None
     out = output_folder(target)
     netlist = "shell.json" if router.pins else "netlist.json"
     constraints = ("--vopt", f"cst=synth/{target.name}.cst") if any(router.pins.values()) else ()
-    nextpnr = (
-        router.tool, "-q", *router.arguments, *constraints, "--freq", str(router.mega_hertz),
-        "--timing-allow-fail", "--json", f"{out}/{netlist}", "--report", f"{out}/timing.json",
-        "--log", f"{out}/nextpnr.log",
+    seed = ("--seed", str(placement)) if placement > 1 else ()
+    return (
+        router.tool, "-q", *router.arguments, *constraints, "--freq", str(router.mega_hertz), *seed,
+        "--timing-allow-fail", "--json", f"{out}/{netlist}",
+        "--report", timing_file(target, placement),
+        "--log", f"{out}/nextpnr{_suffix(placement)}.log",
     )  # fmt: skip
-    if not router.pins:
-        return (nextpnr,)
-    shell = (YOSYS, "-q", "-l", f"{out}/yosys_shell.log", "-s", f"synth/{target.name}_shell.ys")
-    return (shell, nextpnr)
+
+
+def _suffix(placement: int) -> str:
+    return "" if placement == 1 else f"_{placement}"
+
+
+def _route_commands(target: Target) -> list[tuple[str, ...]]:
+    return [c for c in (shell_command(target), route_command(target)) if c is not None]
 
 
 def _makefile() -> str:
     targets = []
     for target in TARGETS.values():
-        commands = [f"cd .. && {' '.join(command)}" for command in route_commands(target)]
+        commands = [f"cd .. && {' '.join(command)}" for command in _route_commands(target)]
         commands = commands or [f"@echo '{target.name}: {target.no_router}'"]
         targets.append({"name": target.name, "commands": commands})
     return _render("synth_Makefile.j2", {"targets": targets, "yosys": YOSYS})

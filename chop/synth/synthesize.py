@@ -4,15 +4,24 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
 
 from chop.errors import DataError, ToolError, VerifyError
 from chop.ir.manifest import Manifest
-from chop.synth.scripts import output_folder, resources_command, route_commands, write_scripts
+from chop.synth.scripts import (
+    output_folder,
+    resources_command,
+    route_command,
+    shell_command,
+    timing_file,
+    write_scripts,
+)
 from chop.synth.targets import TARGETS, Resources, Target, count_resources, find_target
 from chop.tools import run_tool
 
@@ -147,7 +156,8 @@ def _critical_path(timing: Mapping[str, object]) -> str | None:
     return slowest[1] if slowest else None
 
 
-def _read_timing(target: Target, report: Path, cells: Mapping[str, int]) -> _Timing:
+def _read_timing(target: Target, reports: Sequence[Path], cells: Mapping[str, int]) -> _Timing:
+    """Returns the timing of the fastest of the placements that nextpnr reported."""
     router = target.router
     if router is None:
         return _Timing(None, target.no_router)
@@ -158,16 +168,31 @@ def _read_timing(target: Target, report: Path, cells: Mapping[str, int]) -> _Tim
             f"placed and routed, but {router.tool} has no delays for {', '.join(untimed)}: "
             "its Fmax would leave them out",
         )
-    timing = json.loads(report.read_text(encoding="utf-8"))
-    achieved = [float(clock["achieved"]) for clock in timing["fmax"].values()]
-    if not achieved:
-        return _Timing(None, "no path from a register to a register")
+    found = []
+    for report in reports:
+        timing = json.loads(report.read_text(encoding="utf-8"))
+        achieved = [float(clock["achieved"]) for clock in timing["fmax"].values()]
+        if not achieved:
+            return _Timing(None, "no path from a register to a register")
+        found.append((min(achieved), timing))
+    clock, timing = max(found, key=lambda pair: pair[0])
     how = "in a shell of shift registers" if router.pins else "out of context, without I/O"
-    return _Timing(min(achieved), f"{router.tool} {how}", _critical_path(timing))
+    if len(found) > 1:
+        slowest = min(other for other, _ in found)
+        how += f"; the best of {len(found)} placements, from {slowest:.1f} MHz on"
+    return _Timing(clock, f"{router.tool} {how}", _critical_path(timing))
 
 
-def _route(target: Target, directory: Path, cells: Mapping[str, int], timeout: float) -> _Timing:
-    for command in route_commands(target):
+def _route(
+    target: Target,
+    directory: Path,
+    cells: Mapping[str, int],
+    placements: int,
+    timeout: float,
+) -> _Timing:
+    def run(command: Sequence[str] | None) -> None:
+        if command is None:
+            return
         try:
             run_tool(command, cwd=directory, timeout=timeout)
         except ToolError as error:
@@ -178,11 +203,21 @@ def _route(target: Target, directory: Path, cells: Mapping[str, int], timeout: f
                 error.returncode,
                 error.tail,
             ) from error
-    return _read_timing(target, directory / output_folder(target) / "timing.json", cells)
+
+    run(shell_command(target))
+    numbers = range(1, placements + 1)
+    with ThreadPoolExecutor(max_workers=min(placements, os.cpu_count() or 1)) as pool:
+        list(pool.map(run, [route_command(target, number) for number in numbers]))
+    reports = [directory / timing_file(target, number) for number in numbers]
+    return _read_timing(target, reports, cells)
 
 
 def synthesize_design(
-    directory: Path, target: str, place_and_route: bool = True, timeout_seconds: float = 3600.0
+    directory: Path,
+    target: str,
+    place_and_route: bool = True,
+    placements: int = 1,
+    timeout_seconds: float = 3600.0,
 ) -> SynthesisReport:
     """Synthesises an emitted folder for a target and returns what it takes.
 
@@ -190,6 +225,7 @@ def synthesize_design(
         directory: the emitted folder; results go to its synth/results/<target>/.
         target: a name of `chop.synth.targets.TARGETS`.
         place_and_route: also ask nextpnr for the clock, where it has the device.
+        placements: how many placements nextpnr tries, one on each processor; the fastest counts.
         timeout_seconds: of each tool.
 
     Raises ConfigError for an unknown target, DataError for a folder that is not a whole design,
@@ -210,7 +246,7 @@ def synthesize_design(
         _check_capacity(manifest, device, used)
     timing = _Timing(None, "place and route was not asked for")
     if place_and_route:
-        timing = _route(device, directory, cells, timeout_seconds)
+        timing = _route(device, directory, cells, placements, timeout_seconds)
     return SynthesisReport(
         target=device.name,
         device=device.device,

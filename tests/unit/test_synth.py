@@ -11,7 +11,7 @@ import pytest
 
 from chop.errors import ConfigError, DataError, VerifyError
 from chop.ir.manifest import Manifest
-from chop.synth.scripts import resources_command, route_commands, write_scripts
+from chop.synth.scripts import resources_command, route_command, shell_command, write_scripts
 from chop.synth.synthesize import SynthesisReport, synthesize_design
 from chop.synth.targets import TARGETS, Family, Resources, count_resources, find_target
 
@@ -88,7 +88,8 @@ def test_targets_say_how_they_route_or_why_not() -> None:
     for name, target in TARGETS.items():
         assert find_target(name) is target
         assert bool(target.router) != bool(target.no_router)
-        assert bool(route_commands(target)) == bool(target.router)
+        assert bool(route_command(target)) == bool(target.router)
+        assert bool(shell_command(target)) == bool(target.router and target.router.pins)
         assert resources_command(target)[-1] == f"synth/{name}.ys"
 
 
