@@ -70,7 +70,12 @@ def main() -> int:
             row, good = (network.name, *("-",) * (len(HEADERS) - 1)), False
         rows.append(row)
         sound = sound and good
-    print_table("networks, 8 bits, seeded weights (FIFOs, folds, emit, RTL: seconds)", HEADERS, rows, HEADERS[1:])
+    print_table(
+        "networks, 8 bits, seeded weights (FIFOs, folds, emit, RTL: seconds)",
+        HEADERS,
+        rows,
+        HEADERS[1:],
+    )
     return 0 if sound else 1
 
 
