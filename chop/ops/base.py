@@ -231,6 +231,8 @@ class Op(ABC, Generic[A]):
     divides: ClassVar[bool] = False
     # Whether f(s x) = s f(x), element by element, for every positive s.
     is_positively_homogeneous: ClassVar[bool] = False
+    # The axis of a sample whose elements its layer scales apart: see `fold_before`, `fold_after`.
+    channel_axis: ClassVar[int] = 0
     # Whether an element of its result depends on the elements in the same place only.
     is_elementwise: ClassVar[bool] = False
 
@@ -251,7 +253,10 @@ class Op(ABC, Generic[A]):
         return None
 
     def fold_before(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:
-        """Changes the layer to compute layer(x * scale + shift), if that is one layer again."""
+        """Changes the layer to compute layer(x * scale + shift), if that is one layer again.
+
+        Scale and shift lie along `channel_axis`.
+        """
         return False
 
     def fold_after(self, layer: nn.Module, scale: torch.Tensor, shift: torch.Tensor) -> bool:

@@ -167,10 +167,10 @@ class ConvTranspose(Op[Phases]):
         x = inputs[0].reshape((a.channels, a.height, a.width)).take(1, rows)
         features = linear.attributes.in_features
         windows = window_values(x, a.windows).reshape((height, a.columns.count, features))
-        weights = np.split(linear.parameters["weight"].values, down)
+        weights = np.split(linear.parameters["weight"].values, linear.attributes.sets)
         found: list[Value] = []
         order: list[int] = []
-        for phase, weight in enumerate(weights[:height]):
+        for phase, weight in enumerate(weights):
             own = tuple(range(phase, height, down))
             found.append(windows.take(0, own).matmul(weight))
             order += own
@@ -221,6 +221,8 @@ class ConvTranspose(Op[Phases]):
             Case("pixel", conv(3, 2, (3, 2), stride=2), ((3, 1, 1),)),
             Case("line", line(3, 2, 4, stride=2, padding=1), ((3, 5),)),
             Case("line_twice", line(4, 3, 2, stride=2, bias=False), ((4, 3),)),
+            Case("fewer_rows", conv(2, 2, (2, 2), (3, 2)), ((2, 1, 2),)),
+            Case("one_row", conv(2, 2, (3, 2), 2, (1, 0), bias=False), ((2, 1, 3),)),
             Case("line_point", line(3, 2, 2, stride=3), ((3, 1),)),
             Case("chain", _chain(), ((2, 4, 4),)),
             Case("function", _Function(), ((2, 2, 3),)),
@@ -255,13 +257,13 @@ def _product(site: Site[Phases]) -> Stage[Any]:
     taps, outputs = a.row_taps * a.columns.taps, a.stride[1] * a.out_channels
     vectors = a.out[0] * a.columns.count
     own = LinearAttributes(
-        taps * a.channels, outputs, vectors, a.has_bias, a.stride[0], a.columns.count
+        taps * a.channels, outputs, vectors, a.has_bias, a.row_phases, a.columns.count
     )
     x = replace(x, shape=(vectors, taps * a.channels), layout=None)
     exact = replace(site.exact, shape=(vectors, outputs), layout=None)
     parameters = {"weight": _rows(site.parameters["weight"], a)}
     if a.has_bias:
-        parameters["bias"] = _repeated(site.parameters["bias"], a.stride[0] * a.stride[1])
+        parameters["bias"] = _repeated(site.parameters["bias"], a.row_phases * a.stride[1])
     linear = Site(f"{site.name}_product", own, (x,), parameters, site.rounding, exact, exact)
     return Stage(_LINEAR, linear)
 
@@ -280,7 +282,8 @@ def _rows(weight: Parameter, a: Phases) -> Parameter:
     rows, columns = a.entries()
     # [O, C, row phase, kh, column phase, kw]
     phases = padded[:, :, rows][..., columns].transpose(2, 4, 0, 3, 5, 1)
-    matrix = np.ascontiguousarray(phases.reshape(a.stride[0] * a.stride[1] * a.out_channels, -1))
+    outputs = a.row_phases * a.stride[1] * a.out_channels
+    matrix = np.ascontiguousarray(phases.reshape(outputs, -1))
     carrier, format = weight.fixed, weight.format
     filled = bool((rows == a.kernel[0]).any() or (columns == a.kernel[1]).any())
     levels = format.levels()
@@ -288,7 +291,7 @@ def _rows(weight: Parameter, a: Phases) -> Parameter:
     if isinstance(format, MxInt) or (filled and not has_zero):
         low, high = min(int(values.min()), -1), max(int(values.max()), 0)
         carrier = format = covering(low, high, carrier.frac_width)
-    scale = _scale(weight.scale, a.stride[0] * a.stride[1])
+    scale = _scale(weight.scale, a.row_phases * a.stride[1])
     return Parameter(Integers(matrix, carrier, scale), format)
 
 

@@ -80,6 +80,7 @@ class Linear(Op[LinearAttributes]):
     quantizes_input = True
     reads_coded = True
     gives_any_order = True
+    channel_axis = -1
 
     def read(self, call: Call) -> LinearAttributes:
         layer = self.layer(call)

@@ -76,6 +76,11 @@ class Phases:
         return Columns.of(self.out[1], self.kernel[1], self.stride[1], self.padding[1])
 
     @property
+    def row_phases(self) -> int:
+        """The phases that the rows of the result have."""
+        return min(self.stride[0], self.out[0])
+
+    @property
     def row_taps(self) -> int:
         """The rows of a window: of the kernel's rows, a phase has every stride-th one."""
         stride = self.stride[0]
@@ -104,7 +109,7 @@ class Phases:
         The kernel's size stands for an entry that the kernel does not have.
         """
         (tall, wide), (down, along), c = self.kernel, self.stride, self.columns
-        phases, taps = np.arange(down)[:, None], np.arange(self.row_taps)
+        phases, taps = np.arange(self.row_phases)[:, None], np.arange(self.row_taps)
         rows = (phases + self.padding[0]) % down + down * (self.row_taps - 1 - taps)
         starts = self.padding[1] - c.cut + np.arange(along)[:, None]
         columns = starts - along * (c.first + np.arange(c.taps))

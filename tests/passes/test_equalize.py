@@ -186,6 +186,19 @@ def test_what_is_not_homogeneous_is_skipped(between: nn.Module, reason: str) -> 
     assert list(found.values()) == [reason.format(middle), "its result leaves the graph"]
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        nn.Sequential(nn.Conv1d(2, 4, 1), nn.ReLU(), nn.Linear(4, 3)),
+        nn.Sequential(nn.Linear(4, 2), nn.ReLU(), nn.Conv1d(2, 4, 1)),
+    ],
+)
+def test_layers_along_different_axes_are_skipped(model: nn.Module) -> None:
+    """Also where as many channels leave one as the other reads along its own axis."""
+    found = list(skipped(model, batch(5, 2, 4)).values())
+    assert found[0].endswith("are not the outputs of this layer")
+
+
 def test_forks_and_shared_layers_are_skipped() -> None:
     assert skipped(Fork(), batch(5, 4)) == {
         "a": "node 'relu' is read at 2 places",

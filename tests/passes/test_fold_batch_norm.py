@@ -143,6 +143,23 @@ def test_where_it_cannot_be_folded_it_stays(model: nn.Module) -> None:
     assert all(torch.equal(a, b) for a, b in zip(expected, found, strict=True))
 
 
+@pytest.mark.parametrize("size", [4, 6])
+@pytest.mark.parametrize("before", [True, False])
+def test_channels_along_another_axis_than_the_layers_are_left_alone(
+    size: int, before: bool
+) -> None:
+    """A batch norm of [C, L] has its channels in front, a linear layer behind, also for C = L."""
+    layers = (nn.Linear(6, 6), nn.BatchNorm1d(size))
+    model = nn.Sequential(*(layers if before else reversed(layers))).double().eval()
+    randomise(layers[1])
+    x = 3 * batch(64, size, 6).double()
+    folded = fold_batch_norm_transform_pass(annotated(copy.deepcopy(model), x[:5]))
+    (entry,) = folded.info["fold_batch_norm"]
+    assert entry["folded_into"] == []
+    with torch.no_grad():
+        assert torch.equal(folded.model(x), model(x))
+
+
 def test_a_layer_that_is_read_beside_is_left_alone() -> None:
     model, graph = prepared(ReadBeside())
     folded = fold_batch_norm_transform_pass(graph)

@@ -147,9 +147,17 @@ def _reader(graph: MaseGraph, node: fx.Node) -> fx.Node | str:
             return f"the layer of node '{layer.name}' is used at another place too"
     if not _folds(graph, at, before=True):
         return f"operator '{common_of(at).operator}' of node '{at.name}' cannot take scales"
-    if _weight(graph, at).shape[1] != _weight(graph, node).shape[0]:
+    if _channel_axis(node) != _channel_axis(at) or (
+        _weight(graph, at).shape[1] != _weight(graph, node).shape[0]
+    ):
         return f"the inputs of node '{at.name}' are not the outputs of this layer"
     return at
+
+
+def _channel_axis(node: fx.Node) -> int:
+    """Returns the axis of a sample along which a layer takes scales; ranks are equal on the way."""
+    axes = len(common_of(node).output.shape)
+    return operator(common_of(node).operator).channel_axis % axes
 
 
 def _folds(graph: MaseGraph, node: fx.Node, before: bool) -> bool:

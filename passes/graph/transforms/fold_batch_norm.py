@@ -83,8 +83,12 @@ def _absorb(
     module = module_of(graph, node)
     if module is None or not common_of(node).carries_data:
         return False
-    layer: nn.Module = copy.deepcopy(module)
     op = operator(common_of(node).operator)
+    between = data_inputs(node)[0] if before else node
+    # A batch norm's channels are a sample's first axis, a linear layer's the last one.
+    if op.channel_axis % len(common_of(between).output.shape) != 0:
+        return False
+    layer: nn.Module = copy.deepcopy(module)
     done = op.fold_before(layer, scale, shift) if before else op.fold_after(layer, scale, shift)
     if done and keep:
         # A layer that is read elsewhere too keeps its other use as it was.
