@@ -16,7 +16,7 @@ WORKERS ?= 2
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-kernels bench-networks bench-compression bench-search setup clean
+.PHONY: run test sim lint typecheck docs labs bench bench-accuracy bench-formats bench-kernels bench-lenet5 bench-networks bench-compression bench-search setup clean
 .DELETE_ON_ERROR:
 
 run: $(STAMP)
@@ -61,6 +61,9 @@ bench-kernels: $(STAMP)
 
 bench-networks: $(STAMP)
 	$(BIN)/python benchmarks/networks.py
+
+bench-lenet5: $(STAMP)
+	$(BIN)/python benchmarks/lenet5.py --images 10000
 
 bench-compression: $(STAMP)
 	$(BIN)/python benchmarks/compression.py
