@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import re
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
@@ -11,7 +12,8 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from chop.config.parse import parse_section
-from chop.errors import ChopError, ConfigError, PassOrderError, VerifyError
+from chop.errors import ChopError, ConfigError, PassOrderError, UnsupportedOpError, VerifyError
+from chop.ir.capture import source_line
 from chop.ir.graph import MaseGraph
 
 __all__ = [
@@ -25,6 +27,9 @@ __all__ = [
 ]
 
 _LOG = logging.getLogger("chop.passes")
+
+# The beginning of a message about a node, without its line.
+_NODE = re.compile(r"node '([^']+)'(?=: )")
 
 Pass = Callable[..., MaseGraph]
 
@@ -100,10 +105,13 @@ def _make(
             if needed not in before:
                 raise PassOrderError(f"pass '{name}': run the pass '{needed}' first")
         started = time.perf_counter()
+        own = graph.copy() if copies else graph
         try:
-            result = body(graph.copy() if copies else graph, parsed)
+            result = body(own, parsed)
             _verify(result, name)
         except ChopError as error:
+            if isinstance(error, UnsupportedOpError):
+                error.args = (_placed(own, str(error)),)
             error.add_note(f"in pass '{name}' after [{', '.join(before)}]")
             raise
         result.history = (*before, name)
@@ -119,6 +127,24 @@ def _make(
 
         vars(run)["before_training"] = before
     return run
+
+
+def _placed(graph: MaseGraph, message: str) -> str:
+    """Returns the message with the source line of the node that it begins with, where it has none.
+
+    A cast that was put in has the line of the node that reads it.
+    """
+    found = _NODE.match(message)
+    nodes = {node.name: node for node in graph.fx_graph.nodes}
+    name = found[1] if found else ""
+    # A stage of several is named after its node.
+    while name and name not in nodes:
+        name = name.rpartition("_")[0]
+    if not found or not name:
+        return message
+    near = (nodes[name], *nodes[name].users, *nodes[name].all_input_nodes)
+    place = next((line for node in near if (line := source_line(node))), "")
+    return f"{found[0]} ({place}){message[found.end() :]}" if place else message
 
 
 def _verify(graph: MaseGraph, name: str) -> None:

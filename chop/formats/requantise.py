@@ -97,10 +97,13 @@ def requantiser_of(
     made = [r for kind in kinds if kind in makers and (r := makers[kind]()) is not None]
     if not made:
         kind = f" of kind {prefer}" if prefer else ""
+        even = rounding is Rounding.HALF_EVEN
+        ties = ", and ties to even on both sides cannot be multiplied" if even else ""
+        remedy = "round half_up, or use a narrower format" if even else "use a narrower format"
         raise FormatError(
             f"{format}: no exact requantiser{kind} for integers {source.low}..{source.high} with "
-            f"{rounding}: products must fit 62 bits, and ties to even on both sides cannot be "
-            "multiplied; round half_up, or use a narrower format before"
+            f"{rounding}: products must fit 62 bits{ties}; {remedy} before (data_in of the nodes "
+            "that give these integers)"
         )
     width = source.carrier.width
     return min(made, key=lambda r: r.cost(width, format.held().width).total)

@@ -76,6 +76,8 @@ def _plain(layer: nn.Module, hooks: list[Any]) -> nn.Module:
     made._buffers = dict(layer._buffers)
     made._modules = dict(layer._modules)
     made._forward_pre_hooks = type(layer._forward_pre_hooks)()
+    # That of weight_norm reads old checkpoints, and no file can hold it.
+    made._load_state_dict_pre_hooks = type(layer._load_state_dict_pre_hooks)()
     mode, layer.training = layer.training, False
     try:
         with torch.no_grad():

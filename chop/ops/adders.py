@@ -233,15 +233,18 @@ class _Uses:
         for s in graph.outputs:
             if s.node is not None:
                 self.last[s.node] = stages
-        # Of every node as many low bits as any reader has.
-        self._read = [1] * len(self.last)
+        # Of every node, at every time, as many low bits as any reader then has.
+        self._read = [[1] * (stages + 1) for _ in self.last]
         for s in graph.outputs:
             if s.node is not None:
-                self._read[s.node] = max(self._read[s.node], term_width - s.shift)
+                self._reads(s.node, stages, term_width - s.shift)
         for i, n in reversed(tuple(enumerate(graph.nodes, graph.inputs))):
-            width = self.bits(i)["width"]
-            self._read[n.a] = max(self._read[n.a], width)
-            self._read[n.b] = max(self._read[n.b], width - n.shift)
+            width, time = self.bits(i)["width"], _stage(n.depth)
+            self._reads(n.a, time, width)
+            self._reads(n.b, time, width - n.shift)
+
+    def _reads(self, node: int, time: int, bits: int) -> None:
+        self._read[node][time] = max(self._read[node][time], bits)
 
     def name(self, node: int, time: int) -> str:
         """Returns the name of a node behind so many registers of the pipeline."""
@@ -250,13 +253,13 @@ class _Uses:
         born = 0 if node < inputs else _stage(self._graph.depth_of(node))
         return word if time == born else f"{word}_{time}"
 
-    def bits(self, node: int) -> dict[str, Any]:
-        """Returns the width of a node, and whether it has a sign."""
+    def bits(self, node: int, time: int = 0) -> dict[str, Any]:
+        """Returns the width of a node from that time on, and whether it has a sign."""
         low, high = self._graph.range_of(node)
         width = high.bit_length() if low >= 0 else _signed_width(low, high)
         if node < self._graph.inputs:
             width = self._input_width
-        return {"width": max(min(width, self._read[node]), 1), "signed": low < 0}
+        return {"width": min(width, max(self._read[node][time:])), "signed": low < 0}
 
     def stage(self, k: int) -> Mapping[str, Any]:
         """Returns the nodes that are computed in a stage, and the registers at its end."""
@@ -273,20 +276,21 @@ class _Uses:
             for i, n in enumerate(graph.nodes, graph.inputs)
             if _stage(n.depth) == k
         ]
-        registers = [
-            {
-                "name": self.name(i, k + 1),
-                "source": self.name(i, k),
-                **self.bits(i),
-            }
-            for i in self._registered(k)
-        ]
+        registers = [self._register(i, k) for i in self._registered(k)]
         return {"nodes": nodes, "registers": registers}
+
+    def _register(self, node: int, k: int) -> dict[str, Any]:
+        """Returns the register of a node at the end of stage k: of the bits that are read later."""
+        bits, source = self.bits(node, k + 1), self.name(node, k)
+        if bits["width"] < self.bits(node, k)["width"]:
+            source = f"{source}[{bits['width'] - 1}:0]"
+        return {"name": self.name(node, k + 1), "source": source, **bits}
 
     @property
     def registered_bits(self) -> int:
         """The bits of all registers."""
-        return sum(self.bits(i)["width"] for k in range(self._stages) for i in self._registered(k))
+        times = range(self._stages)
+        return sum(self.bits(i, k + 1)["width"] for k in times for i in self._registered(k))
 
     def _registered(self, k: int) -> Iterator[int]:
         for i, last in enumerate(self.last):

@@ -87,6 +87,8 @@ _HEAD = "leave it to the host: it does not change which class is the largest (or
 _PRODUCT = "two tensors are multiplied element by element only; a constant matrix is a linear layer"
 _RECURRENT = "unroll it: linear layers, sigmoid and tanh on the last axis, one step after the other"
 _NORM = "its mean depends on the data; train with BatchNorm, which becomes constants"
+_FILLED = "make it of one sample, as torch.zeros(1, n): it is repeated over the batch"
+_COMPARISONS = ("gt", "lt", "ge", "le", "eq", "ne")
 _REMEDIES: Mapping[str, str] = {
     **dict.fromkeys(("softmax", "Softmax", "log_softmax", "LogSoftmax", "Softmax2d"), _HEAD),
     **dict.fromkeys(("matmul", "bmm", "mm", "einsum", "baddbmm", "__matmul__"), _PRODUCT),
@@ -97,6 +99,12 @@ _REMEDIES: Mapping[str, str] = {
     **dict.fromkeys(("BatchNorm3d", "Conv3d", "MaxPool3d", "AvgPool3d"), "use the 2d form"),
     **dict.fromkeys(("argmin",), "use argmax of the negative"),
     **dict.fromkeys(("where", "masked_fill"), "use relu, clamp, maximum or minimum"),
+    **dict.fromkeys(_COMPARISONS, "use relu, clamp, maximum or minimum in place of a condition"),
+    **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones"), _FILLED),
+    **dict.fromkeys(("zeros_like", "ones_like", "full_like", "new_full"), _FILLED),
+    **dict.fromkeys(("GLU", "glu"), "use a, b = x.chunk(2, 1) and a * torch.sigmoid(b)"),
+    **dict.fromkeys(("cumsum",), "use a linear layer whose weights are a triangle of ones"),
+    **dict.fromkeys(("roll",), "join the two slices with torch.cat"),
     **dict.fromkeys(
         ("max", "min"), "name the axis and take the values: x.max(1).values, x.amax(1)"
     ),

@@ -109,6 +109,26 @@ def test_sums_of_digits_stay_in_their_widths(digits: int, signed: bool) -> None:
     assert np.array_equal(y, x @ matrix.T + start)
 
 
+@settings(max_examples=60, deadline=None)
+@given(_matrices(), st.sampled_from((1, 2, 4)), st.booleans())
+def test_every_bit_that_is_kept_is_read(matrix: Ints, digits: int, signed: bool) -> None:
+    """Verilator says so of a signal that has more: of a register, too, when it is late."""
+    limits = (-8, 7) if signed else (0, 15)
+    start = np.zeros(len(matrix), np.int64)
+    out_width = int(np.abs(matrix).sum(axis=1).max() * 16).bit_length() + 1
+    adders = adders_of(matrix, start, (4, signed), limits, digits, out_width)
+    given = adders.parameters()
+    kept = {n["name"]: n["width"] for n in given["numbers"]}
+    reads = [(t["name"], given["term_width"] - t["shift"]) for t in given["given"]]
+    for stage in given["levels"]:
+        for n in stage["nodes"]:
+            reads += [(n["a"], n["width"]), (n["b"], n["width"] - n["shift"])]
+        reads += [(r["source"].partition("[")[0], r["width"]) for r in stage["registers"]]
+        kept |= {n["name"]: n["width"] for n in (*stage["nodes"], *stage["registers"])}
+    for name, width in kept.items():
+        assert width <= max(bits for reader, bits in reads if reader == name)
+
+
 def test_numbers_are_cut_into_digits_of_equal_need() -> None:
     assert digit_counts(8) == (1, 2, 4, 8)
     assert digit_counts(6) == (1, 2)

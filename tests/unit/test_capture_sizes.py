@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,6 +15,7 @@ from torch.nn.utils import parametrizations, spectral_norm, weight_norm
 
 from chop.errors import CaptureError, UnsupportedOpError
 from chop.ir.graph import MaseGraph
+from chop.ir.serialize import load_graph, save_graph
 from tests.ops.designs import annotated
 
 Forward = Callable[[Any, torch.Tensor], Any]
@@ -170,7 +172,7 @@ def test_branches_that_nothing_reads_are_left_out() -> None:
 
 @pytest.mark.parametrize("kind", [weight_norm, spectral_norm, parametrizations.weight_norm])
 def test_weights_that_are_computed_become_plain_ones(
-    kind: Callable[[nn.Module], nn.Module],
+    kind: Callable[[nn.Module], nn.Module], tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
     with warnings.catch_warnings():
@@ -183,6 +185,8 @@ def test_weights_that_are_computed_become_plain_ones(
     assert type(graph.model.get_submodule("0")) is nn.Linear
     # The model itself stays as it is.
     assert len(list(model[0].parameters())) > 1
+    save_graph(graph, tmp_path / "graph.pt")
+    assert torch.equal(load_graph(tmp_path / "graph.pt").model(x), graph.model(x))
 
 
 def test_other_hooks_are_refused() -> None:

@@ -269,7 +269,7 @@ def test_ties_to_even() -> None:
     assert str(error.value) == (
         "s15.0: no exact requantiser for integers -60000..60000 with half_even: products must fit "
         "62 bits, and ties to even on both sides cannot be multiplied; round half_up, or use a "
-        "narrower format before"
+        "narrower format before (data_in of the nodes that give these integers)"
     )
 
 
