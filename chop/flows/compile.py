@@ -16,6 +16,7 @@ import torch
 from chop.config.load import load_config
 from chop.config.schema import Config
 from chop.errors import ConfigError, ShapeError
+from chop.flows.captured import check_captured
 from chop.formats.rounding import Floats, Ints
 from chop.integer.modules import holds_integers
 from chop.ir.graph import MaseGraph
@@ -276,6 +277,8 @@ def open_graph(model: nn.Module | MaseGraph, example_inputs: Inputs) -> MaseGrap
     tensors = (example_inputs,) if isinstance(example_inputs, torch.Tensor) else example_inputs
     graph = model.copy() if isinstance(model, MaseGraph) else MaseGraph(model, tensors)
     examples = _named(graph, example_inputs)
+    if not isinstance(model, MaseGraph):
+        check_captured(model, graph, tensors)
     graph = resolve("init_metadata")(graph)
     graph = resolve("add_common_metadata")(graph, {"dummy_in": examples})
     return resolve("add_software_metadata")(graph)

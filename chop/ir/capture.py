@@ -182,6 +182,11 @@ def _construct(text: str, message: str) -> tuple[str, str]:
         )
     if message.startswith("'len' is not supported"):
         return "len() of a tensor", "it is not known at capture; use x.shape[i] or a fixed number"
+    if re.match(r"(zeros|ones|full|empty|rand|randn|eye|arange)\(\)", message):
+        return (
+            "a constant of the size of an input",
+            "make it of one sample, as torch.zeros(1, n): it is repeated over the batch",
+        )
     if "Proxy" in message:
         return (
             "a Python number taken from a tensor",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -90,10 +91,23 @@ class Annotator:
             # Two samples show what a batch of one hides: a dimension that is not the batch.
             batch = {name: torch.cat([x, x]) for name, x in inputs.items()}
             self.batch = 2
-        recorder = _Recorder(graph.model)
-        with evaluating(graph.model):
-            recorder.run(*(batch[name] for name in graph.placeholders))
-        self.values: dict[fx.Node, Any] = dict(recorder.env)
+        self.values: dict[fx.Node, Any] = self._values(batch)
+        # Of another batch: only where something asks for a size.
+        self._others: dict[fx.Node, Any] = {}
+        calls = [n for n in self.values if n.op.startswith("call_")]
+        if not all(isinstance(self.values[n], torch.Tensor) for n in calls):
+            size = 2 if self.batch == 3 else 3
+            with suppress(ShapeError):
+                # A model of one size of batches only has none to compare with.
+                self._others = self._values(
+                    {name: torch.cat([x[:1]] * size) for name, x in inputs.items()}
+                )
+
+    def _values(self, batch: Mapping[str, torch.Tensor]) -> dict[fx.Node, Any]:
+        recorder = _Recorder(self._graph.model)
+        with evaluating(self._graph.model):
+            recorder.run(*(batch[name] for name in self._graph.placeholders))
+        return dict(recorder.env)
 
     def annotate(self, node: fx.Node) -> None:
         """Sets the node's common metadata. Raises ShapeError or UnsupportedOpError."""
@@ -120,6 +134,7 @@ class Annotator:
         op = find(node, module, len(data_inputs(node)))
         call = self.call(node)
         _refuse_aliasing(call, self._graph.model)
+        self._refuse_batch_size(call, op)
         attributes = op.read(call)
         inputs = tuple(common_of(n).output for n in data_inputs(node))
         exact = self._float_type(node, inputs[0])
@@ -145,6 +160,21 @@ class Annotator:
     def call(self, node: fx.Node) -> Call:
         """Returns the node as an operator reads it."""
         return call_of(self._graph, node, self.values)
+
+    def _refuse_batch_size(self, call: Call, op: Op[Any]) -> None:
+        """The number of samples is no number of a sample; shapes [N, ...] may name it."""
+        node = call.node
+        sizes = [n for n in node.all_input_nodes if common_of(n).operator == "shape"]
+        if node not in self._others or not sizes:
+            return
+        varies = self._others[node].shape[1:] != self.values[node].shape[1:]
+        if not (op.is_layout or op.moves_elements):
+            varies |= any(self._others[n] != self.values[n] for n in sizes)
+        if varies:
+            raise call.refuse(
+                f"what '{call.spelling}' gives depends on the size of the batch",
+                "use a number, or the size of another axis",
+            )
 
     def _depends_on_inputs(self, node: fx.Node) -> bool:
         if node.op == "get_attr":

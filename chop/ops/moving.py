@@ -121,6 +121,10 @@ def _places(call: Call, remedy: str) -> tuple[Ints, Fraction | None]:
     x = torch.from_numpy(labels.astype(np.float64)).reshape(batch, *shape)
     first, second = (_replayed(call, x + offset).numpy() for offset in (0, total))
     fixed = first == second
+    if first.shape[:1] != (batch,):
+        raise call.refuse(
+            f"'{call.spelling}' makes another number of samples", "keep dimension 0 as it is"
+        )
     if not (fixed | (second - np.where(fixed, 0, first) == total)).all() or fixed.all():
         raise call.refuse(f"'{call.spelling}' computes new values in this form", remedy)
     where = np.empty(total, np.int64)

@@ -87,6 +87,8 @@ _HEAD = "leave it to the host: it does not change which class is the largest (or
 _PRODUCT = "two tensors are multiplied element by element only; a constant matrix is a linear layer"
 _RECURRENT = "unroll it: linear layers, sigmoid and tanh on the last axis, one step after the other"
 _NORM = "its mean depends on the data; train with BatchNorm, which becomes constants"
+_DTYPE = "leave the tensor in float32: number formats are the configuration's"
+_LONG = "write it out in additions, products and functions of one tensor"
 _FILLED = "make it of one sample, as torch.zeros(1, n): it is repeated over the batch"
 _COMPARISONS = ("gt", "lt", "ge", "le", "eq", "ne")
 _REMEDIES: Mapping[str, str] = {
@@ -103,6 +105,15 @@ _REMEDIES: Mapping[str, str] = {
     **dict.fromkeys(("zeros", "ones", "full", "empty", "new_zeros", "new_ones"), _FILLED),
     **dict.fromkeys(("zeros_like", "ones_like", "full_like", "new_full"), _FILLED),
     **dict.fromkeys(("GLU", "glu"), "use a, b = x.chunk(2, 1) and a * torch.sigmoid(b)"),
+    **dict.fromkeys(("addmm", "mv", "kron", "Bilinear", "bilinear", "cdist"), _PRODUCT),
+    **dict.fromkeys(("TransformerEncoderLayer", "TransformerDecoderLayer"), _PRODUCT),
+    **dict.fromkeys(("int", "long", "bool", "half", "double", "bfloat16", "type"), _DTYPE),
+    **dict.fromkeys(("lerp", "addcmul", "addcdiv", "fmod", "mod", "remainder"), _LONG),
+    **dict.fromkeys(("floordiv", "floor_divide"), "use torch.floor(x / n)"),
+    **dict.fromkeys(("logsumexp", "Softmin", "softmin"), _HEAD),
+    **dict.fromkeys(("kthvalue", "median", "mode", "msort"), "use amax or argmax"),
+    **dict.fromkeys(("RReLU", "rrelu"), "use LeakyReLU with the mean of its slopes"),
+    **dict.fromkeys(("Unfold", "unfold"), "use a convolution, or slices and torch.cat"),
     **dict.fromkeys(("cumsum",), "use a linear layer whose weights are a triangle of ones"),
     **dict.fromkeys(("roll",), "join the two slices with torch.cat"),
     **dict.fromkeys(
@@ -114,6 +125,14 @@ _REMEDIES: Mapping[str, str] = {
         ("ReflectionPad1d", "ReflectionPad2d", "ReplicationPad1d", "ReplicationPad2d"),
         "use ZeroPad2d, ConstantPad2d or functional.pad with a constant",
     ),
+}
+_CLAMP = "a tensor and a constant", "use clamp with a number as its bound"
+_QUOTIENT = "two tensors", "multiply by the reciprocal: a * torch.reciprocal(b)"
+# The same by the number of tensors that depend on the inputs.
+_FORMS: Mapping[tuple[str, int], tuple[str, str]] = {
+    **dict.fromkeys(((name, 1) for name in ("maximum", "max", "fmax")), _CLAMP),
+    **dict.fromkeys(((name, 1) for name in ("minimum", "min", "fmin")), _CLAMP),
+    **dict.fromkeys(((name, 2) for name in ("truediv", "itruediv", "div", "divide")), _QUOTIENT),
 }
 
 
@@ -205,6 +224,11 @@ def _unsupported(node: fx.Node, key: object, arity: int) -> UnsupportedOpError:
     known = _by_target().get(key, ())
     if arity == 0 and node.all_input_nodes and name in ("getitem", "getattr"):
         return _other_part(node, at)
+    if (name, arity) in _FORMS:
+        return UnsupportedOpError(
+            f"node '{node.name}'{at}: '{name}' of {_FORMS[name, arity][0]} is not a chop operator; "
+            f"{_FORMS[name, arity][1]}"
+        )
     if known:
         forms = " or ".join(f"{op.arity}" for op in known)
         return UnsupportedOpError(

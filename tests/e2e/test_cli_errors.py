@@ -65,7 +65,8 @@ def test_unknown_key(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_unknown_operator(capsys: pytest.CaptureFixture[str]) -> None:
     assert _error(capsys, "--model", "models.py:Running") == (
-        "node 'cumsum' (models.py:12): 'cumsum' is not a chop operator; did you mean 'sum'?"
+        "node 'cumsum' (models.py:12): 'cumsum' is not a chop operator; use a "
+        "linear layer whose weights are a triangle of ones"
     )
 
 

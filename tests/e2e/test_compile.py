@@ -344,7 +344,7 @@ class Branches(nn.Module):
 
 class Unknown(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return torch.cumsum(x, 1)
+        return torch.cumprod(x, 1)
 
 
 class Sum(nn.Module):
@@ -402,8 +402,8 @@ _FAILURES: list[tuple[nn.Module, Any, type[ChopError], str]] = [
         Unknown(),
         None,
         UnsupportedOpError,
-        f"node 'cumsum' (test_compile.py:{_line(Unknown, 'cumsum')}): 'cumsum' is not a chop "
-        "operator; did you mean 'sum'?",
+        f"node 'cumprod' (test_compile.py:{_line(Unknown, 'cumprod')}): 'cumprod' is not a chop "
+        "operator; see 'chop list operators' for what there is",
     ),
     (
         nn.Linear(7, 2),

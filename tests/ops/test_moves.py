@@ -249,9 +249,10 @@ def test_joined_scales_must_be_one() -> None:
     assert (output.shape, output.format) == ((8,), Scaled(6, (0.375,)))
     with pytest.raises(UnsupportedOpError) as caught:
         annotated(Scales(0.375, 0.3125), inputs)
-    assert str(caught.value).startswith(
-        "node 'cat': joins tensors of the scales x0.375 and x0.3125; "
-        "cast all of them to one format first (data_in)"
+    assert re.fullmatch(
+        r"node 'cat' \(test_moves\.py:\d+\): joins tensors of the scales x0.375 and x0.3125; "
+        r"cast all of them to one format first \(data_in\)",
+        str(caught.value),
     )
 
 

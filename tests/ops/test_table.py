@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import inspect
 import re
 from pathlib import Path
 from typing import Any
@@ -208,9 +209,10 @@ def test_what_is_not_a_number_is_refused() -> None:
     assert common_of(_function_node(quantised)).inputs[0].low == 32
     with pytest.raises(UnsupportedOpError) as error:
         _quantised(_Minus(), bias_width=2, bias_frac_width=0)
+    place = f"test_table.py:{inspect.getsourcelines(_Minus)[1] + 2}"
     assert str(error.value) == (
-        "node 'sqrt': sqrt of -0.25 is not a number, and its input may be that; clamp the input "
-        "first, or give it an unsigned data_in format"
+        f"node 'sqrt' ({place}): sqrt of -0.25 is not a number, and its input may be that; clamp "
+        "the input first, or give it an unsigned data_in format"
     )
 
 

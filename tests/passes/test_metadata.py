@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 import torch
 
@@ -185,7 +187,8 @@ def test_a_wrong_shape_names_the_node_that_cannot_take_it() -> None:
 def test_hardware_of_a_float_graph_is_refused() -> None:
     with pytest.raises(UnsupportedOpError) as caught:
         add_hardware_metadata_analysis_pass(chain())
-    assert (
-        str(caught.value) == "node 'fc1': operator 'linear' is in floating point; give it, and "
-        'every tensor that it reads, a number format in quantize (name = "integer")'
+    assert re.fullmatch(
+        r"node 'fc1' \(networks\.py:\d+\): operator 'linear' is in floating point; give it, and "
+        r'every tensor that it reads, a number format in quantize \(name = "integer"\)',
+        str(caught.value),
     )
