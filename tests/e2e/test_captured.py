@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 
 import pytest
 import torch
@@ -75,3 +76,34 @@ def test_the_size_of_the_batch_is_no_number(
         chop.compile(model, torch.randn(samples, 6))
     place = f"(test_captured.py:{_line(type(model), text)}): {reason}; "
     assert place in str(caught.value)
+
+
+class Forward(nn.Module):
+    """A linear layer, and what a function makes of its result and the input."""
+
+    def __init__(self, function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.fc, self.function = nn.Linear(6, 6), function
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.function(self.fc(x), x)
+
+
+@pytest.mark.parametrize(
+    ("function", "remedy"),
+    [
+        (lambda y, x: torch.maximum(y, torch.zeros(6)), "use clamp with a number as its bound"),
+        (lambda y, x: x / y, "multiply by the reciprocal: a * torch.reciprocal(b)"),
+        (lambda y, x: y * (x > 0), "in place of a condition"),
+        (lambda y, x: y + torch.zeros(x.size(0), 6), "as torch.zeros(1, n): it is repeated"),
+        (lambda y, x: y + torch.zeros_like(x), "as torch.zeros(1, n): it is repeated"),
+        (lambda y, x: y.double(), "number formats are the configuration's"),
+    ],
+)
+def test_the_remedy_is_what_one_would_write(
+    function: Callable[[torch.Tensor, torch.Tensor], torch.Tensor], remedy: str
+) -> None:
+    with pytest.raises((CaptureError, UnsupportedOpError)) as caught:
+        chop.compile(Forward(function), torch.randn(4, 6))
+    assert remedy in str(caught.value)
+    assert "test_captured.py:" in str(caught.value)
