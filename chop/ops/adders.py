@@ -259,7 +259,7 @@ class _Uses:
         width = high.bit_length() if low >= 0 else _signed_width(low, high)
         if node < self._graph.inputs:
             width = self._input_width
-        return {"width": min(width, max(self._read[node][time:])), "signed": low < 0}
+        return {"width": max(min(width, max(self._read[node][time:])), 1), "signed": low < 0}
 
     def stage(self, k: int) -> Mapping[str, Any]:
         """Returns the nodes that are computed in a stage, and the registers at its end."""

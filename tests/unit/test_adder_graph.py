@@ -126,7 +126,14 @@ def test_every_bit_that_is_kept_is_read(matrix: Ints, digits: int, signed: bool)
         reads += [(r["source"].partition("[")[0], r["width"]) for r in stage["registers"]]
         kept |= {n["name"]: n["width"] for n in (*stage["nodes"], *stage["registers"])}
     for name, width in kept.items():
-        assert width <= max(bits for reader, bits in reads if reader == name)
+        assert 1 <= width <= max(1, *(bits for reader, bits in reads if reader == name))
+
+
+def test_sums_that_are_always_zero_have_a_bit() -> None:
+    matrix = np.array([[3, 5], [7, -5]])
+    adders = adders_of(matrix, np.zeros(2, np.int64), (1, False), (0, 0), 1, 6)
+    stages = adders.parameters()["levels"]
+    assert {n["width"] for stage in stages for n in (*stage["nodes"], *stage["registers"])} == {1}
 
 
 def test_numbers_are_cut_into_digits_of_equal_need() -> None:
