@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 from pathlib import Path
 
@@ -10,17 +9,12 @@ import pytest
 import torch
 
 from chop.ops.registry import operators
+from tests.conftest import SEED
 from tests.ops.designs import Design, Formats, annotated, emitted, example_batch, quantised
 from tests.ops.designs import scheduled as with_random_foldings
 
-# Another seed draws other formats, foldings and inputs: CHOP_TEST_SEED=7 make test
-SEED = int(os.environ.get("CHOP_TEST_SEED", "0"))
 _VARIANTS = 3
 _CALIBRATION_SAMPLES = 32
-
-
-def pytest_report_header() -> str:
-    return f"CHOP_TEST_SEED={SEED}"
 
 
 @pytest.fixture(scope="session")

@@ -21,7 +21,7 @@ from chop.ops.registry import operators
 from chop.passes.graph.transforms import fake_to_true_transform_pass
 from chop.passes.graph.transforms.emit_pytorch import generate_pytorch
 from chop.passes.integers import output_nodes, to_integers
-from tests.ops.conftest import SEED
+from tests.conftest import SEED
 from tests.ops.designs import Formats, annotated, example_batch, quantised
 from tests.ops.networks import random_network
 
