@@ -14,6 +14,7 @@ from chop.errors import ConfigError, FormatError, UnsupportedOpError
 from chop.formats.base import Format
 from chop.formats.calibrate import choose_fixed
 from chop.formats.fixed import Fixed
+from chop.formats.requantise import Source, requantiser_of
 from chop.formats.rounding import Floats, Rounding
 from chop.formats.scaled import Scaled
 from chop.ir.graph import MaseGraph
@@ -27,7 +28,7 @@ from chop.nn.result import QuantizedResult, ResultLayer
 from chop.ops.annotate import Annotator, data_inputs, module_of, record
 from chop.ops.registry import operator
 from chop.passes.batches import batches_of
-from chop.passes.casting import Casts
+from chop.passes.casting import Casts, may_be_negative
 from chop.passes.layer_plan import LayerPlan, TensorPlan
 
 __all__ = ["Rules", "calibration_inputs", "calibration_values", "quantize_graph"]
@@ -181,10 +182,29 @@ class _Quantizer:
         if layer is not None and not isinstance(call.module, Cast):
             self._replace_layer(node, op.name, layer, plan)
         self._annotator.annotate(node)
+        if op.divides and not named and not self._can_be_cast(node, plan):
+            self._cast_inputs(node, plan)
+            self._annotator.annotate(node)
         if plan.data_out is not None and (named or not op.gives_indices):
             format = self._casts.data(plan.data_out, "data_out", node, node)
             readers = list(node.users)
             self._casts.insert(node, plan.data_out, format, f"{node.name}_data_out", readers)
+
+    def _can_be_cast(self, node: fx.Node, plan: LayerPlan) -> bool:
+        """Whether the quotients that a node gives can be rounded as its readers would.
+
+        Of a sum of very many bits no multiplication does so exactly.
+        """
+        y, values = common_of(node).output, self._casts.recorded(node)
+        if plan.data_in is None or not y.exact:
+            return True
+        tensor = _own_range(plan.data_in)
+        format = tensor.fit(values, self._casts.who(node), may_be_negative(y, values))
+        try:
+            requantiser_of(Source(y.low, y.high, y.fixed, y.scale), format, self._rounding)
+        except FormatError:
+            return False
+        return True
 
     def _annotate(self, node: fx.Node) -> None:
         """Annotates a node; what it cannot take with their scales is rounded first."""

@@ -312,3 +312,36 @@ def test_without_a_plan_it_is_refused_with_the_scales() -> None:
         float_to_fake_transform_pass(annotated(model, x[:3]), {"rules": rules, "calibration": x})
     assert "joins tensors of the scales x" in str(caught.value)
     assert str(caught.value).endswith("cast all of them to one format first (data_in)")
+
+
+class Pooled(nn.Module):
+    """The mean of 36 sums: with wide formats of more bits than a multiplication rounds exactly."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv, self.last = nn.Conv2d(4, 5, 3, padding=1), nn.Linear(5, 2)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        mean = functional.adaptive_avg_pool2d(self.conv(x).relu(), 1)
+        result: torch.Tensor = self.last(mean.flatten(1))
+        return result
+
+
+@pytest.mark.parametrize(("width", "rounds_first"), [(8, False), (16, True)])
+def test_a_mean_of_too_many_bits_reads_rounded_numbers(width: int, rounds_first: bool) -> None:
+    x = torch.randn(12, 4, 6, 6, generator=torch.Generator().manual_seed(5)).double()
+    config = {
+        "name": "integer",
+        "data_in_width": width,
+        "data_in_frac_width": "auto",
+        "weight_width": width,
+        "weight_frac_width": "auto",
+    }
+    model = built(Pooled)
+    graph = quantised(model, x, default={"config": config})
+    pool = node_of(graph, "avg_pool")
+    (source,) = pool.all_input_nodes
+    assert (common_of(source).operator == "cast") == rounds_first
+    check_equal(graph, x)
+    wanted, given = model(x).detach(), graph.model.double()(x).detach()
+    assert (wanted - given).abs().max() < (0.1 if width == 8 else 1e-3)
