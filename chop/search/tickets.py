@@ -149,8 +149,14 @@ class Claims:
             pause = min(2 * pause, 1.0)
 
     def _claim(self) -> tuple[Trial, int] | None:
+        from optuna.exceptions import UpdateFinishedTrialError
+
         trial = self.study.ask()
-        trial.set_user_attr(WORKER, this_worker())
+        try:
+            trial.set_user_attr(WORKER, this_worker())
+        except UpdateFinishedTrialError:
+            # It took so long to sign that another worker took it for dead.
+            return None
         ledger = self.ledger()
         ticket = ledger.tickets[trial.number]
         before = [t for t in ledger.holders[ticket] if t.number < trial.number]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -92,8 +93,6 @@ class _Work:
         return {"metrics": dict(found.metrics), "measured": dict(measured)}
 
     def _tell(self, trial: Trial, details: Mapping[str, Any]) -> None:
-        from optuna.exceptions import UpdateFinishedTrialError
-
         metrics = {**details["metrics"], **details["measured"]}
         missed = violations(self.constraints, metrics)
         for entry, violation in zip(self.constraints, missed, strict=True):
@@ -103,11 +102,9 @@ class _Work:
         if self.search.strategy == "cmaes":
             # It knows no constraints: what misses them is worse than all that keeps them.
             values = [_penalised(self.search, values[0], sum(max(v, 0.0) for v in missed))]
-        try:
+        with suppress(ValueError):
+            # It has ended meanwhile.
             self.claims.study.tell(trial.number, values, skip_if_finished=True)
-        except (UpdateFinishedTrialError, ValueError):
-            # Taken for dead meanwhile: the ticket is another's.
-            return
 
 
 def _penalised(search: SearchConfig, value: float, violation: float) -> float:
@@ -139,6 +136,8 @@ def work(
     Calls `after` behind each. A trial that something else than its settings ends (an interrupt, a
     tool that is missing) gives its ticket back, and the error goes on.
     """
+    from optuna.exceptions import UpdateFinishedTrialError
+
     done = 0
     doing = _Work(claims, evaluator, search, constraints)
     while (taken := claims.take()) is not None:
@@ -146,6 +145,9 @@ def work(
         try:
             with heartbeat(trial, claims.beat_seconds):
                 doing.do(trial)
+        except UpdateFinishedTrialError:
+            # Taken for dead meanwhile, by one who saw no sign of life: the ticket is another's.
+            continue
         except BaseException:
             claims.fail(trial.number)
             raise

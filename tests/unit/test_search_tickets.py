@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 import threading
 import time
+from typing import Any, cast
 
 import optuna
 import pytest
@@ -12,6 +13,7 @@ from optuna.trial import TrialState
 
 from chop.search.storage import quiet_optuna
 from chop.search.tickets import LOST, REASON, RETRY, WORKER, Claims, Ledger, heartbeat
+from chop.search.worker import work
 
 BEAT = 0.02
 # A worker of another machine, of which only its heartbeats tell.
@@ -158,3 +160,22 @@ def test_many_workers_that_stop_at_random_do_every_ticket_once(
     for ticket in range(total):
         drawn = {t.params["x"] for t in ledger.holders[ticket] if "x" in t.params}
         assert len(drawn) == 1, f"seed {seed}, ticket {ticket}"
+
+
+def test_a_worker_whose_trial_was_taken_away_goes_on(
+    storage: optuna.storages.BaseStorage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = _claims(storage, 2)
+
+    def do(_: object, trial: optuna.Trial) -> None:
+        if trial.number == 0:
+            # By another, who took it for dead.
+            claims.fail(trial.number)
+            trial.set_user_attr("details", {})
+        claims.study.tell(trial.number, 0.0)
+
+    monkeypatch.setattr("chop.search.worker._Work.do", do)
+    nothing = cast(Any, None)
+    assert work(claims, nothing, nothing, (), lambda: None) == 2
+    states = [t.state for t in claims.study.get_trials()]
+    assert states == [TrialState.FAIL, TrialState.COMPLETE, TrialState.COMPLETE]
