@@ -2,7 +2,8 @@
 
 A study of N trials has the tickets 0 .. N - 1. Any number of workers, on any machines, share it
 through a storage that does three things atomically: it numbers the trials in the order in which
-they are made, it hands a waiting trial to one worker only, and a trial ends once. From these:
+they are made, it hands a waiting trial to one worker only, and a trial ends once. (SQLite, which
+locks no row, may hand it to two at once; then one of them works in vain.) From these:
 
 - A trial that a sampler draws for holds the ticket that is its rank among all such trials. Ranks
   follow from numbers, which never change, so that no two such trials hold the same ticket and none

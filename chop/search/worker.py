@@ -146,7 +146,8 @@ def work(
             with heartbeat(trial, claims.beat_seconds):
                 doing.do(trial)
         except UpdateFinishedTrialError:
-            # Taken for dead meanwhile, by one who saw no sign of life: the ticket is another's.
+            # Taken for dead meanwhile, or a retry that was handed to two: SQLite locks no row. The
+            # one who ended it counts.
             continue
         except BaseException:
             claims.fail(trial.number)
