@@ -26,7 +26,7 @@ from chop.ops.annotate import Annotator, data_inputs, module_of
 from chop.ops.registry import find, operator
 from chop.passes.layer_plan import TensorPlan
 
-__all__ = ["Casts", "may_be_negative"]
+__all__ = ["Casts"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,11 +75,15 @@ class Casts:
 
     def data(self, plan: TensorPlan, side: str, node: fx.Node, tensor: fx.Node) -> Format:
         """Returns the format of a layer's data, and reports it."""
-        values = self.recorded(tensor)
-        negative = may_be_negative(common_of(tensor).output, values)
-        format = plan.fit(values, f"{self.who(node)}: {side}", negative)
-        self.report(node, side, plan, values, format)
+        format = self.fit(plan, side, node, tensor)
+        self.report(node, side, plan, self.recorded(tensor), format)
         return format
+
+    def fit(self, plan: TensorPlan, side: str, node: fx.Node, tensor: fx.Node) -> Format:
+        """Returns the format of a layer's data."""
+        values = self.recorded(tensor)
+        negative = _may_be_negative(common_of(tensor).output, values)
+        return plan.fit(values, f"{self.who(node)}: {side}", negative)
 
     def report(
         self, node: fx.Node, tensor: str, plan: TensorPlan, values: Floats, format: Format
@@ -162,7 +166,7 @@ class Casts:
         plan = replace(plan, algorithm="ste", algorithm_options={})
         values, sources = self.recorded(node), dict.fromkeys(data_inputs(node))
         negative = any(
-            may_be_negative(common_of(source).output, self.recorded(source)) for source in sources
+            _may_be_negative(common_of(source).output, self.recorded(source)) for source in sources
         )
         format = plan.fit(values, f"{self.who(node)}: data_in", negative)
         self.report(node, "data_in", plan, values, format)
@@ -199,7 +203,7 @@ class Casts:
         return True
 
 
-def may_be_negative(type: TensorType, values: Floats) -> bool:
+def _may_be_negative(type: TensorType, values: Floats) -> bool:
     """Returns whether a tensor can be below zero: by its integers, else by what was recorded."""
     return type.low < 0 if type.exact else bool((values < 0).any())
 

@@ -28,7 +28,7 @@ from chop.nn.result import QuantizedResult, ResultLayer
 from chop.ops.annotate import Annotator, data_inputs, module_of, record
 from chop.ops.registry import operator
 from chop.passes.batches import batches_of
-from chop.passes.casting import Casts, may_be_negative
+from chop.passes.casting import Casts
 from chop.passes.layer_plan import LayerPlan, TensorPlan
 
 __all__ = ["Rules", "calibration_inputs", "calibration_values", "quantize_graph"]
@@ -195,11 +195,10 @@ class _Quantizer:
 
         Of a sum of very many bits no multiplication does so exactly.
         """
-        y, values = common_of(node).output, self._casts.recorded(node)
+        y = common_of(node).output
         if plan.data_in is None or not y.exact:
             return True
-        tensor = _own_range(plan.data_in)
-        format = tensor.fit(values, self._casts.who(node), may_be_negative(y, values))
+        format = self._casts.fit(_own_range(plan.data_in), "data_out", node, node)
         try:
             requantiser_of(Source(y.low, y.high, y.fixed, y.scale), format, self._rounding)
         except FormatError:
